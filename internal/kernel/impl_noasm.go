@@ -1,0 +1,19 @@
+//go:build !amd64 || purego
+
+package kernel
+
+// There is nothing here but the portable loops.
+
+func best() implementation { return portable }
+
+func fastWiden(dst []float32, src []byte, f Format) int             { return 0 }
+func fastNarrow(dst []byte, src []float32, f Format) int            { return 0 }
+func fastStochasticBF16(dst []byte, src []float32, base uint64) int { return 0 }
+func fastMix(r, a, s []float32, alpha float32) int                  { return 0 }
+func fastMixPerOp(r, a, s []float32, alpha float32) int             { return 0 }
+func (t *sums) fastMeasure(a, s, out []float32) int                 { return 0 }
+func (m *Mixer) fastBlock(dst, a, s []byte, t *sums) int            { return 0 }
+
+func canStream() bool          { return false }
+func fastCopy(dst, src []byte) { copy(dst, src) }
+func fastFence()               {}

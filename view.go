@@ -1,0 +1,152 @@
+package expo
+
+import (
+	"fmt"
+	"io"
+	"sync"
+
+	"expo/internal/kernel"
+	"expo/weights/checkpoint"
+	"expo/weights/tensor"
+)
+
+// mixed is the data of an extrapolated tensor.
+type mixed struct {
+	step  *step
+	mixer kernel.Mixer
+	size  int64 // bytes
+	stats []kernel.Stats
+}
+
+// viewBlock is the number of elements that a read computes at a time.
+const viewBlock = 1 << 16
+
+// scratch holds the inputs of one computation.
+type scratch struct{ a, s []byte }
+
+var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
+
+func (b *scratch) grow(a, s int64) {
+	if int64(cap(b.a)) < a {
+		b.a = make([]byte, a)
+	}
+	if int64(cap(b.s)) < s {
+		b.s = make([]byte, s)
+	}
+	b.a, b.s = b.a[:a], b.s[:s]
+}
+
+// ReadAt computes the bytes [off, off+len(p)) of the output tensor. Neither
+// end need lie on an element.
+func (m *mixed) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("expo: %s: negative offset %d", m.step.name, off)
+	}
+	want := len(p)
+	if off >= m.size {
+		if want == 0 {
+			return 0, nil
+		}
+		return 0, io.EOF
+	}
+	p = p[:min(int64(want), m.size-off)]
+	w := int64(m.mixer.Out.Bytes())
+	for done := 0; done < len(p); {
+		pos := off + int64(done)
+		first, skip := pos/w, pos%w
+		if n := int64(len(p)-done) / w; skip == 0 && n > 0 {
+			n = min(n, viewBlock)
+			if err := m.compute(p[done:done+int(n*w)], first, nil); err != nil {
+				return done, err
+			}
+			done += int(n * w)
+			continue
+		}
+		var one [8]byte
+		if err := m.compute(one[:w], first, nil); err != nil {
+			return done, err
+		}
+		done += copy(p[done:], one[skip:w])
+	}
+	if len(p) < want {
+		return len(p), io.EOF
+	}
+	return len(p), nil
+}
+
+// block is ReadAt for the writer: it starts at a multiple of
+// checkpoint.BlockElements, is no longer than that, and is measured.
+func (m *mixed) block(p []byte, off int64) error {
+	first := off / int64(m.mixer.Out.Bytes())
+	var st *kernel.Stats
+	if m.stats != nil {
+		st = &m.stats[first/checkpoint.BlockElements]
+		*st = kernel.Stats{}
+	}
+	return m.compute(p, first, st)
+}
+
+// compute fills dst with the elements from first on. Rows that only the
+// aligned model has are its own, converted.
+func (m *mixed) compute(dst []byte, first int64, st *kernel.Stats) error {
+	n := int64(len(dst) / m.mixer.Out.Bytes())
+	if shared := m.step.common - first; m.step.sft.Data != nil && shared < n {
+		shared = max(shared, 0)
+		cut := shared * int64(m.mixer.Out.Bytes())
+		if shared > 0 {
+			if err := m.run(m.mixer, dst[:cut], first, st, true); err != nil {
+				return err
+			}
+		}
+		return m.run(m.own(), dst[cut:], first+shared, st, false)
+	}
+	if m.step.sft.Data == nil {
+		return m.run(m.own(), dst, first, st, false)
+	}
+	return m.run(m.mixer, dst, first, st, true)
+}
+
+// own is the mixer that pairs the aligned model with itself.
+func (m *mixed) own() kernel.Mixer {
+	k := m.mixer
+	k.SFT = k.Aligned
+	return k
+}
+
+func (m *mixed) run(k kernel.Mixer, dst []byte, first int64, st *kernel.Stats, pair bool) error {
+	n := int64(len(dst) / k.Out.Bytes())
+	buf := scratchPool.Get().(*scratch)
+	defer scratchPool.Put(buf)
+	aw, sw := int64(k.Aligned.Bytes()), int64(k.SFT.Bytes())
+	buf.grow(n*aw, n*sw)
+	if err := read(m.step.aligned, buf.a, first*aw); err != nil {
+		return err
+	}
+	if !pair {
+		if st == nil {
+			k.Run(dst, buf.a, buf.a, first, nil)
+			return nil
+		}
+		// There is no δ here: only what is not finite counts.
+		var own kernel.Stats
+		k.Run(dst, buf.a, buf.a, first, &own)
+		st.NaN += own.NaN
+		st.Inf += own.Inf
+		st.InputNaN += own.InputNaN
+		st.InputInf += own.InputInf
+		st.Overflow += own.Overflow
+		return nil
+	}
+	if err := read(m.step.sft, buf.s, first*sw); err != nil {
+		return err
+	}
+	k.Run(dst, buf.a, buf.s, first, st)
+	return nil
+}
+
+func read(t tensor.Tensor, p []byte, off int64) error {
+	if err := tensor.ReadFull(t.Data, p, off); err != nil {
+		return fmt.Errorf("expo: reading %s: %w", t.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,47 @@
+package checkpoint
+
+import "strings"
+
+// Heads and embeddings go by few names. They matter only where a head may be
+// left out because it is the embedding, so an unknown name costs nothing but
+// that convenience.
+var (
+	headNames      = []string{"lm_head.weight", "embed_out.weight", "output.weight"}
+	embeddingNames = []string{"embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "word_embeddings.weight", "embed_in.weight", "wordembed.weight"}
+)
+
+// Head finds the output head, of shape (vocab_size, hidden_size).
+func (c *Checkpoint) Head() (string, bool) { return c.find(headNames, true) }
+
+// Embedding finds the input embedding, of shape (vocab_size, hidden_size).
+func (c *Checkpoint) Embedding() (string, bool) { return c.find(embeddingNames, false) }
+
+// IsHead tells whether a tensor's name is one that heads have.
+func IsHead(name string) bool { return named(name, headNames, true) }
+
+// find takes the shortest matching name: in models of several parts the
+// decoder's stands nearest to the top.
+func (c *Checkpoint) find(names []string, top bool) (string, bool) {
+	best := ""
+	for t := range c.Tensors() {
+		if named(t.Name, names, top) && (best == "" || len(t.Name) < len(best)) {
+			best = t.Name
+		}
+	}
+	return best, best != ""
+}
+
+// named matches whole names, or a name's end after a dot. "output.weight"
+// counts only at the top (and below "model."), since many layers inside have
+// an output of their own.
+func named(name string, names []string, top bool) bool {
+	for _, n := range names {
+		if name == n || name == "model."+n {
+			return true
+		}
+		if strings.HasSuffix(name, "."+n) && !(top && n == "output.weight") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,478 @@
+package checkpoint
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+
+	"expo/weights/tensor"
+)
+
+// WriteOptions says how a checkpoint is written. The zero value keeps the
+// shards, uses all cores, and records digests.
+type WriteOptions struct {
+	// ShardSize is in bytes; zero keeps the checkpoint's own shards.
+	ShardSize int64
+	// Jobs is the number of workers; zero is the number of cores, 16 at most:
+	// the disk is the limit long before.
+	Jobs int
+	// NoDigest leaves out the SHA-256 of the weight files.
+	NoDigest bool
+	// Force replaces an existing target.
+	Force bool
+	// Key identifies what is written. A run that finds unfinished work with the
+	// same key beside the target goes on with it; an empty key starts over.
+	Key string
+	// Read fills p with the bytes of t from off on, in place of
+	// t.Data.ReadAt. It is called from many goroutines, with off at multiples
+	// of BlockElements elements and at most that many.
+	Read func(t tensor.Tensor, p []byte, off int64) error
+	// FileDone is called when a weight file is complete; what it returns is
+	// kept in the journal and given to FileResumed if a later run takes the
+	// file over.
+	FileDone    func(file string, ts []tensor.Tensor) (json.RawMessage, error)
+	FileResumed func(file string, ts []tensor.Tensor, note json.RawMessage) error
+	// Finish is called when all weights are written and returns further files
+	// by name. An error refuses the result: all work is thrown away.
+	Finish func(w *Written) (map[string][]byte, error)
+	// Progress is told how many bytes of how many are done.
+	Progress func(done, total int64)
+}
+
+// Written says what Write has written.
+type Written struct {
+	Files   []WrittenFile // weights first, then the index, then the rest by name
+	Resumed int           // weight files taken over from an earlier run
+}
+
+// WrittenFile is one file of the target. SHA256 is empty where digests were
+// not asked for.
+type WrittenFile struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256,omitempty"`
+}
+
+// Write writes c to the directory dir as safetensors, with its index and its
+// small files. The directory is put together beside dir and renamed, so dir
+// is absent (or, with Force, the old one) until everything is durable. When
+// ctx ends or the process is killed, finished shards stay beside dir and the
+// same call goes on with them.
+//
+// Memory is bounded by Jobs times a few blocks of BlockElements.
+func Write(ctx context.Context, dir string, c *Checkpoint, opt WriteOptions) (*Written, error) {
+	p, err := newPlan(c, opt.ShardSize)
+	if err != nil {
+		return nil, err
+	}
+	small, err := c.SmallFiles()
+	if err != nil {
+		return nil, err
+	}
+	st, err := openStage(dir, opt.Key, opt.Force)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{ctx: ctx, opt: opt, plan: p, stage: st}
+	if err := w.weights(); err != nil {
+		w.closeFiles()
+		var refused *refusal
+		if w.finishedAny() && !errors.As(err, &refused) && opt.Key != "" {
+			st.release()
+		} else {
+			st.remove()
+		}
+		return nil, w.explain(err)
+	}
+	if err := w.rest(c, small); err != nil {
+		st.remove()
+		return nil, w.explain(err)
+	}
+	if err := st.publish(opt.Force); err != nil {
+		st.release()
+		return nil, err
+	}
+	return &w.out, nil
+}
+
+// refusal marks an error after which nothing is worth keeping.
+type refusal struct{ error }
+
+func (r *refusal) Unwrap() error { return r.error }
+
+type writer struct {
+	ctx   context.Context
+	opt   WriteOptions
+	plan  *plan
+	stage *stage
+	files []*openFile
+	out   Written
+	bytes atomic.Int64 // done
+	mu    sync.Mutex   // journal, out
+}
+
+// openFile is a weight file while it is being written.
+type openFile struct {
+	plan *plannedFile
+	mu   sync.Mutex
+	f    *os.File
+	left int // units still to be written (and hashed)
+	hash hash.Hash
+	next int            // the unit that the hash wants next
+	wait map[int][]byte // units written but not hashed
+	busy bool           // somebody is hashing
+	done bool
+	sum  string
+}
+
+func (w *writer) weights() error {
+	jobs := w.opt.Jobs
+	if jobs <= 0 {
+		jobs = min(runtime.GOMAXPROCS(0), 16)
+	}
+	skip := make(map[int]bool)
+	for i := range w.plan.files {
+		pf := &w.plan.files[i]
+		of := &openFile{plan: pf, left: len(pf.units), wait: make(map[int][]byte)}
+		w.files = append(w.files, of)
+		if e, ok := w.stage.finished(pf.name, pf.layout.Size(), !w.opt.NoDigest); ok {
+			if w.opt.FileResumed != nil {
+				if err := w.opt.FileResumed(pf.name, pf.tensors, e.Note); err != nil {
+					return err
+				}
+			}
+			skip[i], of.done, of.sum = true, true, e.SHA256
+			w.out.Resumed++
+			w.bytes.Add(pf.layout.Size())
+		}
+	}
+	if err := enoughSpace(w.stage.dir, w.plan.bytes-w.bytes.Load()); err != nil {
+		return err
+	}
+	w.progress(0)
+	for _, of := range w.files {
+		if !of.done && of.left == 0 {
+			if err := errors.Join(w.open(of), w.finish(of)); err != nil {
+				return err
+			}
+		}
+	}
+	// Every worker owns a buffer before it takes a unit, so whatever unit a
+	// digest waits for is being worked on, and the others cannot use up the
+	// pool in front of it.
+	buffers := make(chan []byte, 2*jobs+2)
+	for range cap(buffers) {
+		buffers <- make([]byte, 0, w.plan.unitBytes())
+	}
+	width := 1
+	if !w.opt.NoDigest {
+		width = jobs
+	}
+	order := w.plan.order(width, skip)
+	var next atomic.Int64
+	g, ctx := errgroup.WithContext(w.ctx)
+	for range jobs {
+		g.Go(func() error {
+			for {
+				var buf []byte
+				select {
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				case buf = <-buffers:
+				}
+				i := next.Add(1) - 1
+				if i >= int64(len(order)) {
+					buffers <- buf
+					return nil
+				}
+				u := order[i]
+				if err := w.unit(u, buf[:u.n], buffers); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, of := range w.files {
+		w.out.Files = append(w.out.Files, WrittenFile{of.plan.name, of.plan.layout.Size(), of.sum})
+	}
+	return nil
+}
+
+func (w *writer) progress(n int64) {
+	done := w.bytes.Add(n)
+	if w.opt.Progress != nil {
+		w.opt.Progress(done, w.plan.bytes)
+	}
+}
+
+// unit computes one unit, writes it, and gives buf back to the pool once its
+// digest has taken it in.
+func (w *writer) unit(u *unit, buf []byte, pool chan<- []byte) error {
+	of := w.files[u.file]
+	if err := w.open(of); err != nil {
+		return err
+	}
+	for at, i := int64(0), 0; i < len(u.pieces); i++ {
+		p := u.pieces[i]
+		if err := w.read(p, buf[at:at+p.n]); err != nil {
+			return err
+		}
+		at += p.n
+	}
+	if _, err := of.f.WriteAt(buf, u.off); err != nil {
+		return err
+	}
+	startWriteback(of.f, u.off, u.n)
+	w.progress(u.n)
+	if of.hash == nil {
+		pool <- buf
+		of.mu.Lock()
+		of.left--
+		last := of.left == 0
+		of.mu.Unlock()
+		if last {
+			return w.finish(of)
+		}
+		return nil
+	}
+	of.mu.Lock()
+	of.wait[u.seq] = buf
+	for !of.busy {
+		b, ok := of.wait[of.next]
+		if !ok {
+			break
+		}
+		delete(of.wait, of.next)
+		of.busy = true
+		of.mu.Unlock()
+		of.hash.Write(b)
+		pool <- b
+		of.mu.Lock()
+		of.busy = false
+		of.next++
+		of.left--
+	}
+	last := of.left == 0 && !of.done
+	of.done = of.done || last
+	of.mu.Unlock()
+	if last {
+		return w.finish(of)
+	}
+	return nil
+}
+
+func (w *writer) read(p piece, buf []byte) error {
+	if w.opt.Read != nil {
+		return w.opt.Read(p.tensor, buf, p.off)
+	}
+	if err := tensor.ReadFull(p.tensor.Data, buf, p.off); err != nil {
+		return fmt.Errorf("checkpoint: %s: %w", p.tensor.Name, err)
+	}
+	return nil
+}
+
+// open creates the file on its first use and writes the header.
+func (w *writer) open(of *openFile) error {
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	if of.f != nil {
+		return nil
+	}
+	f, err := os.OpenFile(filepath.Join(w.stage.model, of.plan.name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return err
+	}
+	of.f = f
+	header := of.plan.layout.Header()
+	if !w.opt.NoDigest {
+		of.hash = sha256.New()
+		of.hash.Write(header)
+	}
+	if _, err := f.WriteAt(header, 0); err != nil {
+		return err
+	}
+	w.progress(int64(len(header)))
+	return nil
+}
+
+// finish makes a complete file durable and enters it in the journal.
+func (w *writer) finish(of *openFile) error {
+	if of.hash != nil {
+		of.sum = hex.EncodeToString(of.hash.Sum(nil))
+	}
+	if err := of.f.Sync(); err != nil {
+		return err
+	}
+	if err := of.f.Close(); err != nil {
+		return err
+	}
+	e := journalEntry{File: of.plan.name, Size: of.plan.layout.Size(), SHA256: of.sum}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.opt.FileDone != nil {
+		var err error
+		if e.Note, err = w.opt.FileDone(of.plan.name, of.plan.tensors); err != nil {
+			return err
+		}
+	}
+	if err := w.stage.append(e); err != nil {
+		return err
+	}
+	w.stage.done[e.File] = e
+	return nil
+}
+
+func (w *writer) finishedAny() bool { return len(w.stage.done) > 0 }
+
+func (w *writer) closeFiles() {
+	for _, of := range w.files {
+		if of.f != nil {
+			of.f.Close()
+		}
+	}
+}
+
+// rest writes everything but the weights.
+func (w *writer) rest(c *Checkpoint, small []string) error {
+	if err := w.clean(); err != nil {
+		return err
+	}
+	var names []string
+	if len(w.plan.files) > 1 {
+		b, err := w.plan.index(c)
+		if err != nil {
+			return err
+		}
+		if err := w.write("model.safetensors.index.json", b); err != nil {
+			return err
+		}
+	}
+	for _, name := range small {
+		if err := w.copy(c.files, name); err != nil {
+			return err
+		}
+	}
+	if w.opt.Finish == nil {
+		return nil
+	}
+	more, err := w.opt.Finish(&w.out)
+	if err != nil {
+		return &refusal{err}
+	}
+	for name := range more {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if err := w.write(name, more[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clean takes away what an earlier run left in the stage besides the shards
+// of this plan.
+func (w *writer) clean() error {
+	keep := make(map[string]bool)
+	for _, f := range w.plan.files {
+		keep[f.name] = true
+	}
+	entries, err := os.ReadDir(w.stage.model)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !keep[e.Name()] {
+			if err := os.RemoveAll(filepath.Join(w.stage.model, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *writer) write(name string, b []byte) error {
+	path := filepath.Join(w.stage.model, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(b)
+	w.out.Files = append(w.out.Files, WrittenFile{name, int64(len(b)), hex.EncodeToString(sum[:])})
+	return f.Close()
+}
+
+// copy takes a small file over. Tokenizers reach some 30 MB, so it streams.
+func (w *writer) copy(from fs.FS, name string) error {
+	in, err := from.Open(name)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", escapeHint(err))
+	}
+	defer in.Close()
+	path := filepath.Join(w.stage.model, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(out, h), in)
+	if err != nil {
+		return fmt.Errorf("checkpoint: copying %s: %w", name, escapeHint(err))
+	}
+	if err := out.Sync(); err != nil {
+		return err
+	}
+	w.out.Files = append(w.out.Files, WrittenFile{name, n, hex.EncodeToString(h.Sum(nil))})
+	return out.Close()
+}
+
+// explain adds what the user can do.
+func (w *writer) explain(err error) error {
+	kept := ""
+	if w.finishedAny() && w.opt.Key != "" {
+		kept = fmt.Sprintf("; %d of %d shards are finished and kept in %s: ", len(w.stage.done), len(w.plan.files), w.stage.dir)
+	}
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		if kept == "" {
+			return fmt.Errorf("checkpoint: %w; nothing is kept: free %d bytes and run the same command again", err, w.plan.bytes)
+		}
+		return fmt.Errorf("checkpoint: %w%sfree some space and run the same command again", err, kept)
+	case errors.Is(err, context.Canceled) && kept != "":
+		return fmt.Errorf("checkpoint: %w%srun the same command to go on", err, kept)
+	}
+	return err
+}
