@@ -3,22 +3,26 @@ package expo
 import (
 	"errors"
 	"fmt"
-	"math"
 	"path"
 	"strconv"
 	"strings"
+
+	"expo/weights/tensor"
 )
 
 // Rule gives α to the tensors whose name matches Pattern, in which * stands
-// for any sequence of characters, ? for one and [a-z] for one of a range.
+// for any sequence of characters, ? for one and [a-z] for one of a range, as
+// in path.Match: none of them stands for a slash, which names do not contain.
+// With α = 0 a tensor is the aligned model's, and needs no partner in the SFT
+// model unless the rounding is PerOp and the type a floating-point one.
 type Rule struct {
 	Pattern string  `json:"pattern"`
 	Alpha   float64 `json:"alpha"`
 }
 
-// ParseAlphas reads the values of --alpha: numbers and pattern=number, in the
-// order given. Exactly one must be a bare number, the α of all tensors that no
-// pattern matches.
+// ParseAlphas reads the values of --alpha: any number of pattern=number, in
+// the order in which they are tried, then one bare number, the α of all
+// tensors that no pattern matches. Numbers are finite also as float32.
 func ParseAlphas(values []string) (alpha float64, rules []Rule, err error) {
 	bare := 0
 	for _, v := range values {
@@ -33,12 +37,13 @@ func ParseAlphas(values []string) (alpha float64, rules []Rule, err error) {
 			continue
 		}
 		if bare > 0 {
-			return 0, nil, fmt.Errorf("expo: --alpha %q comes after the plain --alpha, which already covers every tensor; put it first", v)
+			return 0, nil, fmt.Errorf("expo: --alpha %q comes after the plain --alpha, which already covers every tensor; put the pattern first", v)
 		}
-		if _, perr := path.Match(v[:i], ""); perr != nil || i == 0 {
-			return 0, nil, fmt.Errorf("expo: --alpha %q: %q is not a valid pattern", v, v[:i])
+		r := Rule{v[:i], a}
+		if err := r.check(); err != nil {
+			return 0, nil, err
 		}
-		rules = append(rules, Rule{v[:i], a})
+		rules = append(rules, r)
 	}
 	switch {
 	case bare == 0 && len(rules) == 0:
@@ -53,10 +58,29 @@ func ParseAlphas(values []string) (alpha float64, rules []Rule, err error) {
 
 func parseAlpha(s string) (float64, error) {
 	a, err := strconv.ParseFloat(s, 64)
-	if err != nil || math.IsNaN(a) || math.IsInf(a, 0) || math.IsInf(float64(float32(a)), 0) {
-		return 0, fmt.Errorf("%q is not a finite number", s)
+	switch {
+	case err != nil && !errors.Is(err, strconv.ErrRange):
+		return 0, fmt.Errorf("%q is not a number", s)
+	case !usable(a):
+		return 0, fmt.Errorf("%q is not a finite number in float32, the type that it is multiplied in", s)
 	}
 	return a, nil
+}
+
+// usable reports whether α is finite, also as the float32 that it becomes.
+func usable(alpha float64) bool {
+	a := float32(alpha)
+	return a-a == 0
+}
+
+func (r Rule) check() error {
+	if _, err := path.Match(r.Pattern, ""); err != nil || r.Pattern == "" {
+		return fmt.Errorf("expo: α pattern %q is not valid", r.Pattern)
+	}
+	if !usable(r.Alpha) {
+		return fmt.Errorf("expo: α %v of pattern %q is not a finite number in float32", r.Alpha, r.Pattern)
+	}
+	return nil
 }
 
 // alphaOf is the α of a tensor and the index of the rule that gave it, −1 for
@@ -71,12 +95,13 @@ func (o *Options) alphaOf(name string) (float64, int) {
 }
 
 // zero reports whether every tensor is to be copied: α is 0 throughout, and
-// neither the rounding nor the dtype asks for more than a copy.
+// neither the rounding nor the dtype nor the head's policy asks for more than
+// a copy.
 func (o *Options) zero() bool {
 	for _, r := range o.Rules {
 		if r.Alpha != 0 {
 			return false
 		}
 	}
-	return o.Alpha == 0 && o.Rounding != PerOp && o.DType == 0
+	return o.Alpha == 0 && o.Rounding != PerOp && o.DType == tensor.Invalid && o.Head != HeadTied
 }

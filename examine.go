@@ -51,14 +51,19 @@ type Anatomy struct {
 var ExamineAlphas = []float64{0.1, 0.2, 0.3, 0.5, 1}
 
 // Examine compares a pair: what keeps it from being extrapolated, where δ
-// lies, and what α would act as in each output type. It reads both models once
-// and writes nothing. opt gives policies and the seed; its α play no part.
-// A pair that does not match is no error: Differences has it.
+// lies, and what α would act as in each output type, rounded once. It reads
+// both models once and writes nothing. opt gives policies and the seed; its α
+// and rounding play no part. A pair that does not match is no error:
+// Differences has it, and what does pair is measured. jobs is as in
+// WriteOptions; progress counts blocks.
 func Examine(ctx context.Context, p Pair, opt Options, jobs int, progress func(done, total int64)) (*Anatomy, error) {
 	// Any α but 0, which needs no partner.
-	opt.Alpha, opt.Rules = 1, nil
+	opt.Alpha, opt.Rules, opt.Rounding = 1, nil, Once
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
 	pl := &plan{opt: opt, source: p.Aligned, hits: make([]int, 1)}
-	a := &Anatomy{Differences: []Difference{}, Notes: []string{}}
+	a := &Anatomy{Differences: []Difference{}, Notes: []string{}, Tensors: []Delta{}, Layers: []Delta{}, Modules: []Delta{}}
 	var bad *IncompatibleError
 	if err := pl.match(p); errors.As(err, &bad) {
 		a.Differences = bad.Differences
@@ -96,7 +101,8 @@ func (a *Anatomy) tables(f *found) {
 		}
 		a.Tensors = append(a.Tensors, d)
 	}
-	a.Layers, a.Modules = layers.deltas(total.Delta2), modules.deltas(total.Delta2)
+	a.Layers = append(a.Layers, layers.deltas(total.Delta2)...)
+	a.Modules = append(a.Modules, modules.deltas(total.Delta2)...)
 	a.Total = delta("total", len(f.steps), total, total.Delta2)
 }
 
@@ -163,7 +169,7 @@ func layerOf(name string) string {
 // which makes the ratio about √2.
 func (a *Anatomy) kind() string {
 	r := a.Total.RelativeNorm
-	if len(a.Differences) > 0 && a.Total.Tensors == 0 {
+	if a.Total.Tensors == 0 {
 		return "different models: no tensor pairs"
 	}
 	var s string
@@ -171,7 +177,7 @@ func (a *Anatomy) kind() string {
 	case a.Total.DeltaNorm == 0 && a.Total.Unchanged == 1:
 		s = "identical weights: there is nothing to extrapolate"
 	case r < 1e-6:
-		return fmt.Sprintf("almost identical (relative norm %.2g): less than preference training leaves", r)
+		s = fmt.Sprintf("almost identical (relative norm %.2g): less than preference training leaves", r)
 	case r <= 1e-2:
 		s = fmt.Sprintf("SFT → preference-tuned (relative norm %.2g): the pair ExPO is made for", r)
 	case r <= 0.5:

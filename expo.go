@@ -41,8 +41,9 @@ func ParseRounding(s string) (Rounding, error) {
 // Options says what to compute. Only Alpha has no useful zero value: 0 gives
 // the aligned model itself.
 type Options struct {
-	// Alpha applies to every tensor that no rule matches. Any finite number;
-	// −1 gives the SFT model, values below 0 interpolate.
+	// Alpha applies to every tensor that no rule matches. Any number that is
+	// finite as a float32; −1 gives the SFT model, values between that and 0
+	// interpolate.
 	Alpha float64
 	// Rules are tried in order, the first match wins.
 	Rules    []Rule
@@ -70,9 +71,9 @@ type step struct {
 	sft     tensor.Tensor // Data is nil where the aligned tensor is taken as it is
 	out     tensor.DType
 	alpha   float64
-	rule    int   // index into Options.Rules, −1 for the default
-	common  int64 // elements that both have; rows beyond are the aligned model's
-	raw     bool  // bytes are copied: no floating-point type, or α = 0 throughout
+	stream  string // names the random bits of Stochastic
+	common  int64  // elements that both have; rows beyond are the aligned model's
+	raw     bool   // bytes are copied: no floating-point type, or α = 0 throughout
 }
 
 // plan is a checked pair.
@@ -91,9 +92,13 @@ type plan struct {
 // costs just that range of both inputs. Both must stay open as long.
 //
 // The result has the aligned model's tensors, shards and small files, and its
-// config.json with the dtype brought up to date. The error is an
-// *IncompatibleError if the pair does not match, a *RuleError if a rule
-// matches no tensor.
+// config.json with the dtype brought up to date. FP8 weights come out in a
+// wider type, their scales and quantization_config gone. Where α is 0
+// throughout, all is the aligned model's, byte for byte, and the SFT model is
+// not looked at.
+//
+// The error is an *IncompatibleError if the pair does not match, a *RuleError
+// if a rule matches no tensor.
 func Extrapolate(p Pair, opt Options) (*checkpoint.Checkpoint, error) {
 	pl, err := newPlan(p, opt)
 	if err != nil {
@@ -102,7 +107,8 @@ func Extrapolate(p Pair, opt Options) (*checkpoint.Checkpoint, error) {
 	return pl.checkpoint(nil)
 }
 
-// RuleError names the rules that match no tensor.
+// RuleError names the rules that match no tensor, or none that an earlier
+// rule has left.
 type RuleError struct{ Patterns []string }
 
 func (e *RuleError) Error() string {
@@ -115,7 +121,7 @@ func newPlan(p Pair, opt Options) (*plan, error) {
 	}
 	pl := &plan{opt: opt, source: p.Aligned, hits: make([]int, len(opt.Rules)+1)}
 	if opt.zero() {
-		pl.copyAll(p.Aligned)
+		pl.copyAll(p)
 	} else if err := pl.match(p); err != nil {
 		return nil, err
 	}
@@ -140,29 +146,55 @@ func (o *Options) check() error {
 	if o.Rounding > Stochastic {
 		return errors.New("expo: unknown rounding")
 	}
-	return nil
+	if !usable(o.Alpha) {
+		return fmt.Errorf("expo: α %v is not a finite number in float32", o.Alpha)
+	}
+	for _, r := range o.Rules {
+		if err := r.check(); err != nil {
+			return err
+		}
+	}
+	return o.checkPolicies()
 }
 
 // copyAll is the plan for α = 0: by rule the aligned model's bytes, FP8 codes
 // and scales included.
-func (pl *plan) copyAll(aligned *checkpoint.Checkpoint) {
-	for _, s := range aligned.Shards() {
+func (pl *plan) copyAll(p Pair) {
+	for _, s := range p.Aligned.Shards() {
 		var steps []step
 		for _, t := range s.Tensors {
-			_, rule := pl.opt.alphaOf(t.Name)
-			pl.hit(rule)
-			steps = append(steps, step{name: t.Name, aligned: t, out: t.DType, rule: rule, common: t.Elements(), raw: !t.DType.Float()})
+			pl.hit(t)
+			steps = append(steps, step{name: t.Name, aligned: t, out: t.DType, common: t.Elements(), raw: true})
 		}
 		pl.shards = append(pl.shards, steps)
 		pl.files = append(pl.files, s.File)
 	}
+	for t := range p.SFT.Tensors() {
+		if _, ok := p.Aligned.Tensor(t.Name); !ok {
+			pl.hitAbsent(t.Name)
+		}
+	}
 }
 
-func (pl *plan) hit(rule int) {
-	if rule < 0 {
-		rule = len(pl.hits) - 1
+// hit counts a tensor of the result for the rule that decides it. Tensors
+// without floating-point values have no α, so they count for rules, which may
+// be there to exempt them, but not for the default.
+func (pl *plan) hit(t tensor.Tensor) {
+	_, rule := pl.opt.alphaOf(t.Name)
+	switch {
+	case rule >= 0:
+		pl.hits[rule]++
+	case t.DType.Float():
+		pl.hits[len(pl.opt.Rules)]++
 	}
-	pl.hits[rule]++
+}
+
+// hitAbsent counts a tensor that only the SFT model has: a rule with α = 0
+// exempts it from being missed.
+func (pl *plan) hitAbsent(name string) {
+	if alpha, rule := pl.opt.alphaOf(name); rule >= 0 && alpha == 0 {
+		pl.hits[rule]++
+	}
 }
 
 // checkpoint is the view. Tensors that sink wants to measure report to it.
@@ -190,7 +222,7 @@ func (s *step) tensor(opt Options, sink *meter) tensor.Tensor {
 	}
 	m := &mixed{
 		step:  s,
-		mixer: kernel.Mixer{Aligned: s.aligned.DType.Format(), SFT: s.aligned.DType.Format(), Out: s.out.Format(), Alpha: float32(s.alpha), Rounding: opt.Rounding, Key: streamKey(opt.Seed, s.name)},
+		mixer: kernel.Mixer{Aligned: s.aligned.DType.Format(), SFT: s.aligned.DType.Format(), Out: s.out.Format(), Alpha: float32(s.alpha), Rounding: opt.Rounding, Key: streamKey(opt.Seed, s.stream)},
 		size:  t.Size(),
 	}
 	if s.sft.Data != nil {
@@ -204,7 +236,9 @@ func (s *step) tensor(opt Options, sink *meter) tensor.Tensor {
 }
 
 // streamKey seeds a tensor's random bits: the first 8 bytes, little endian,
-// of SHA-256(seed as 8 bytes little endian ‖ name).
+// of SHA-256(seed as 8 bytes little endian ‖ name). name is the tensor's,
+// except that a stored head which is the embedding goes by the embedding's, so
+// that the two stay equal.
 func streamKey(seed uint64, name string) uint64 {
 	sum := sha256.Sum256(append(binary.LittleEndian.AppendUint64(nil, seed), name...))
 	return binary.LittleEndian.Uint64(sum[:])

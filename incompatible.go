@@ -3,7 +3,9 @@ package expo
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"expo/weights/tensor"
 )
@@ -31,31 +33,50 @@ type IncompatibleError struct {
 
 // Error is one line; Lines has the details.
 func (e *IncompatibleError) Error() string {
-	n := 0
+	var tensors, missing, settings int
 	for _, d := range e.Differences {
-		if !strings.HasPrefix(d.Tensor, "config.json") {
-			n++
+		switch {
+		case strings.HasPrefix(d.Tensor, configKey):
+			settings++
+		case d.Aligned == "absent":
+			missing++
+		default:
+			tensors++
 		}
 	}
-	if n == 0 {
-		return fmt.Sprintf("the models cannot be extrapolated: their configurations differ in %d places", len(e.Differences))
+	var parts []string
+	if tensors > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %s not pair", tensors, count(e.Tensors, "tensor does", "tensors do")))
 	}
-	if config := len(e.Differences) - n; config > 0 {
-		return fmt.Sprintf("the models cannot be extrapolated: %d of %d tensors and %d settings differ", n, e.Tensors, config)
+	if missing > 0 {
+		parts = append(parts, count(missing, "tensor is", "tensors are")+" only in the SFT model")
 	}
-	return fmt.Sprintf("the models cannot be extrapolated: %d of %d tensors differ", n, e.Tensors)
+	if settings > 0 {
+		parts = append(parts, count(settings, "setting of config.json differs", "settings of config.json differ"))
+	}
+	return "expo: the models cannot be extrapolated: " + strings.Join(parts, ", ")
 }
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
+}
+
+// configKey begins the Tensor of a difference in config.json.
+const configKey = "config.json: "
 
 // Lines is a table of the differences, a line each.
 func (e *IncompatibleError) Lines() []string {
 	width, sft := 0, 0
 	for _, d := range e.Differences {
-		width, sft = max(width, len(printable(d.Tensor))), max(sft, len(d.SFT))
+		width, sft = max(width, len(printable(d.Tensor))), max(sft, len(printable(d.SFT)))
 	}
 	width = min(width, 60)
 	var out []string
 	for _, d := range e.Differences {
-		out = append(out, fmt.Sprintf("%-*s  SFT %-*s  aligned %s", width, printable(d.Tensor), sft+1, d.SFT+",", d.Aligned))
+		out = append(out, fmt.Sprintf("%-*s  SFT %-*s  aligned %s", width, printable(d.Tensor), sft+1, printable(d.SFT)+",", printable(d.Aligned)))
 	}
 	return out
 }
@@ -79,7 +100,8 @@ type ExtraRows string
 type Missing string
 
 // Head is the policy for an output head that is stored although
-// tie_word_embeddings says that it is the embedding.
+// tie_word_embeddings says that it is the embedding, and for pairs of which
+// one side ties its head and the other does not.
 type Head string
 
 // The policies. Refuse, the zero value, is each one's default.
@@ -92,26 +114,29 @@ const (
 	ExtraRowsAligned ExtraRows = "aligned"
 
 	// MissingAligned takes tensors that only the aligned model has from it
-	// and leaves out those that only the SFT model has.
+	// and leaves out those that only the SFT model has. A head that one side
+	// stores and the other ties is not missing: Head decides about it.
 	MissingAligned Missing = "aligned"
 
-	// HeadStored extrapolates stored heads on their own, the embedding
-	// standing in for the head of a side that stores none. transformers 5
-	// then uses the stored head, transformers 4 ties it.
+	// HeadStored extrapolates the aligned model's stored head on its own, the
+	// embedding standing in where the SFT model stores none. If the result's
+	// config.json ties the head, transformers 5 uses the stored one all the
+	// same, transformers 4 drops it.
 	HeadStored Head = "stored"
 
 	// HeadTied leaves stored heads out on both sides: the result's head is
-	// its embedding.
+	// its embedding. The aligned model has to tie its head.
 	HeadTied Head = "tied"
 )
 
 func describe(t tensor.Tensor) string { return fmt.Sprintf("%v %v", t.DType, t.Shape) }
 
-// printable quotes what could upset a terminal.
+// printable quotes what could upset a terminal or break a line.
 func printable(s string) string {
-	q := fmt.Sprintf("%q", s)
-	if q[1:len(q)-1] == s {
-		return s
+	for _, r := range s {
+		if r == utf8.RuneError || !strconv.IsPrint(r) {
+			return strconv.Quote(s)
+		}
 	}
-	return q
+	return s
 }

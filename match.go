@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
 	"expo/weights/checkpoint"
 	"expo/weights/tensor"
@@ -12,17 +13,21 @@ import (
 // matcher pairs the tensors of two checkpoints and collects what does not
 // pair.
 type matcher struct {
+	plan         *plan
 	opt          Options
 	sft, aligned *checkpoint.Checkpoint // dequantized
 	diffs        []Difference
 	notes        []string
-	dropHead     map[string]bool          // aligned tensors left out
+	taken, left  []string                 // only in the aligned model and taken, only in the SFT model and left out
+	head         headState                // of the aligned model
+	dropHead     bool                     // head is left out
+	parted       string                   // why a head that was the embedding no longer is
 	instead      map[string]tensor.Tensor // what stands in for a tensor that the SFT model lacks
-	settled      map[string]bool          // SFT tensors that need no partner
+	settled      map[string]bool          // tensors that need no partner, or have been spoken of
 }
 
 func (pl *plan) match(p Pair) error {
-	m := &matcher{opt: pl.opt, dropHead: map[string]bool{}, instead: map[string]tensor.Tensor{}, settled: map[string]bool{}}
+	m := &matcher{plan: pl, opt: pl.opt, instead: make(map[string]tensor.Tensor), settled: make(map[string]bool)}
 	var err error
 	if m.sft, err = p.SFT.Dequantize(); err != nil {
 		return err
@@ -37,59 +42,63 @@ func (pl *plan) match(p Pair) error {
 	for _, s := range m.aligned.Shards() {
 		var steps []step
 		for _, t := range s.Tensors {
-			if m.dropHead[t.Name] {
+			if m.dropHead && t.Name == m.head.name {
 				continue
 			}
 			st, err := m.step(t)
 			if err != nil {
 				return err
 			}
-			if t.DType.Float() {
-				pl.hit(st.rule)
-			}
+			pl.hit(t)
 			steps = append(steps, st)
 		}
 		pl.shards = append(pl.shards, steps)
 		pl.files = append(pl.files, s.File)
 	}
 	m.onlySFT()
+	m.ties()
+	m.list("taken from it", "aligned", m.taken)
+	m.list("left out", "SFT", m.left)
+	pl.notes = m.notes
 	if len(m.diffs) > 0 {
 		return &IncompatibleError{Differences: m.diffs, Tensors: m.aligned.Len()}
 	}
-	m.ties(pl)
-	pl.notes = m.notes
 	pl.config, err = m.config(p.Aligned)
 	return err
 }
 
-// copied reports whether α = 0 makes a tensor's partner irrelevant. per-op
-// keeps its formula even there.
+// copied reports whether α = 0 makes a floating-point tensor's partner
+// irrelevant. per-op keeps its formula even there.
 func (m *matcher) copied(alpha float64) bool { return alpha == 0 && m.opt.Rounding != PerOp }
 
 func (m *matcher) step(a tensor.Tensor) (step, error) {
-	st := step{name: a.Name, aligned: a, out: a.DType, common: a.Elements()}
-	st.alpha, st.rule = m.opt.alphaOf(a.Name)
+	st := step{name: a.Name, aligned: a, out: a.DType, stream: a.Name, common: a.Elements(), raw: !a.DType.Float()}
+	st.alpha, _ = m.opt.alphaOf(a.Name)
+	free := m.copied(st.alpha) // needs no partner
+	if st.raw {
+		free = st.alpha == 0
+	} else {
+		st.out = m.outDType(a)
+	}
+	if m.head.equal && a.Name == m.head.name {
+		st.stream = m.head.embed.Name
+	}
 	s, paired := m.sft.Tensor(a.Name)
 	if stand, ok := m.instead[a.Name]; ok {
 		s, paired = stand, true
-	}
-	st.raw = !a.DType.Float()
-	if !st.raw {
-		st.out = m.outDType(a)
 	}
 	differ := func(d Difference) {
 		d.Tensor = a.Name
 		if d.SFT == "" {
 			d.SFT = describe(s)
 		}
-		if d.Aligned == "" {
-			d.Aligned = describe(a)
-		}
+		d.Aligned = describe(a)
 		m.diffs = append(m.diffs, d)
 	}
-	free := m.copied(st.alpha) // needs no partner
 	switch {
+	case m.settled[a.Name]:
 	case !paired && (free || m.opt.Missing == MissingAligned):
+		m.taken = append(m.taken, a.Name)
 	case !paired:
 		differ(Difference{SFT: "absent", Policy: "--missing=aligned",
 			Remedy: "the SFT model lacks tensors that the aligned model has; take them from it with --missing=aligned"})
@@ -99,15 +108,16 @@ func (m *matcher) step(a tensor.Tensor) (step, error) {
 		if err != nil {
 			return st, err
 		}
-		if !equal && a.DType == s.DType && slices.Equal(a.Shape, s.Shape) {
-			differ(Difference{SFT: describe(s) + " with other values",
-				Remedy: "tensors without floating-point values must be equal on both sides; a rule such as --alpha '" + globbed(a.Name) + "=0' takes them from the aligned model"})
-		} else if !equal {
-			differ(Difference{Remedy: "tensors of these types must be equal on both sides"})
+		if !equal {
+			d := Difference{Remedy: "tensors without floating-point values must be equal on both sides; a rule such as --alpha '" + globbed(printable(a.Name)) + "=0' takes them from the aligned model"}
+			if a.DType == s.DType && slices.Equal(a.Shape, s.Shape) {
+				d.SFT = describe(s) + " with other values"
+			}
+			differ(d)
 		}
 	case !s.DType.Float():
 		if !free {
-			differ(Difference{Remedy: "one side has no floating-point values there"})
+			differ(Difference{Remedy: "a tensor with floating-point values does not pair with one without"})
 		}
 	case slices.Equal(a.Shape, s.Shape):
 		st.sft = s
@@ -116,9 +126,10 @@ func (m *matcher) step(a tensor.Tensor) (step, error) {
 		if m.opt.ExtraRows == ExtraRowsAligned {
 			st.sft = s
 			st.common = min(a.Elements(), s.Elements())
+			m.notes = append(m.notes, rowsNote(a, s))
 			break
 		}
-		remedy := fmt.Sprintf("the aligned model added %d tokens; keep its rows with --extra-rows=aligned", a.Shape[0]-s.Shape[0])
+		remedy := fmt.Sprintf("the aligned model has %d rows more, for tokens that it added; keep them with --extra-rows=aligned", a.Shape[0]-s.Shape[0])
 		if a.Shape[0] < s.Shape[0] {
 			remedy = fmt.Sprintf("the SFT model has %d rows more; leave them out with --extra-rows=aligned", s.Shape[0]-a.Shape[0])
 		}
@@ -129,15 +140,22 @@ func (m *matcher) step(a tensor.Tensor) (step, error) {
 	return st, nil
 }
 
+func rowsNote(a, s tensor.Tensor) string {
+	if a.Shape[0] > s.Shape[0] {
+		return fmt.Sprintf("%s: rows %d to %d are the aligned model's own", printable(a.Name), s.Shape[0], a.Shape[0]-1)
+	}
+	return fmt.Sprintf("%s: the SFT model's rows %d to %d are left out", printable(a.Name), a.Shape[0], s.Shape[0]-1)
+}
+
 // globbed turns a name into a pattern for all layers.
 func globbed(name string) string {
-	parts := bytes.Split([]byte(name), []byte("."))
+	parts := strings.Split(name, ".")
 	for i, p := range parts {
-		if len(bytes.Trim(p, "0123456789")) == 0 && len(p) > 0 {
-			parts[i] = []byte("*")
+		if p != "" && strings.Trim(p, "0123456789") == "" {
+			parts[i] = "*"
 		}
 	}
-	return string(bytes.Join(parts, []byte(".")))
+	return strings.Join(parts, ".")
 }
 
 // vocabularyRows reports whether two shapes differ in nothing but the size of
@@ -162,10 +180,17 @@ func (m *matcher) outDType(a tensor.Tensor) tensor.DType {
 	if a.DType != tensor.F8E4M3 && a.DType != tensor.F8E5M2 && !checkpoint.Dequantized(a) {
 		return a.DType
 	}
-	if d, ok := m.aligned.Config().DType(); ok && d.Float() && d.Bits() >= 16 {
+	if d, ok := declared(m.aligned.Config()); ok {
 		return d
 	}
 	return tensor.BF16
+}
+
+// declared is the type that FP8 weights become: config.json's, if it is one
+// that can be written.
+func declared(c *checkpoint.Config) (tensor.DType, bool) {
+	d, ok := c.DType()
+	return d, ok && d.Float() && d.Bits() >= 16
 }
 
 // onlySFT deals with what the aligned model lacks.
@@ -174,13 +199,31 @@ func (m *matcher) onlySFT() {
 		if _, ok := m.aligned.Tensor(s.Name); ok || m.settled[s.Name] {
 			continue
 		}
-		if alpha, _ := m.opt.alphaOf(s.Name); m.copied(alpha) || m.opt.Missing == MissingAligned {
-			m.notes = append(m.notes, fmt.Sprintf("%s is only in the SFT model and is left out", printable(s.Name)))
+		m.plan.hitAbsent(s.Name)
+		alpha, _ := m.opt.alphaOf(s.Name)
+		if m.copied(alpha) || !s.DType.Float() && alpha == 0 || m.opt.Missing == MissingAligned {
+			m.left = append(m.left, s.Name)
 			continue
 		}
 		m.diffs = append(m.diffs, Difference{Tensor: s.Name, SFT: describe(s), Aligned: "absent", Policy: "--missing=aligned",
 			Remedy: "the aligned model lacks tensors that the SFT model has; leave them out with --missing=aligned"})
 	}
+}
+
+// list notes tensors that only one side has. There may be thousands.
+func (m *matcher) list(fate, side string, names []string) {
+	if len(names) == 0 {
+		return
+	}
+	const most = 4
+	var text []string
+	for _, n := range names[:min(len(names), most)] {
+		text = append(text, printable(n))
+	}
+	if len(names) > most {
+		text = append(text, "…")
+	}
+	m.notes = append(m.notes, fmt.Sprintf("%s only in the %s model and %s: %s", count(len(names), "tensor is", "tensors are"), side, fate, strings.Join(text, ", ")))
 }
 
 // config is the output's config.json, nil if it stays as it is.
@@ -196,7 +239,7 @@ func (m *matcher) config(stored *checkpoint.Checkpoint) ([]byte, error) {
 	var remove []string
 	if stored.HasFP8() {
 		remove = []string{"quantization_config", "compression_config"}
-		if d, ok := c.DType(); dtype == tensor.Invalid && (!ok || d.Bits() < 16) {
+		if _, ok := declared(c); dtype == tensor.Invalid && !ok {
 			dtype = tensor.BF16
 		}
 	}

@@ -2,8 +2,6 @@ package expo
 
 import (
 	"context"
-	"math"
-	"runtime"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,8 +19,8 @@ type Outcome struct {
 	// Swallowed is the share, of the elements with δ ≠ 0, that stay at the
 	// aligned model's value.
 	Swallowed float64 `json:"swallowed"`
-	// Noise is ‖out − exact‖ / ‖αδ‖, where exact is the float32 result's
-	// definition in real numbers.
+	// Noise is ‖out − exact‖ / ‖αδ‖, where exact is aligned + αδ in real
+	// numbers; 0 where αδ is.
 	Noise float64 `json:"noise"`
 	// Overflow counts finite inputs with an infinite result.
 	Overflow int64 `json:"overflow,omitempty"`
@@ -43,7 +41,7 @@ type probe struct {
 	// budget is about how many elements to look at; zero is all.
 	budget   int64
 	jobs     int
-	progress func(done, total int64)
+	progress func(done, total int64) // in blocks
 }
 
 // found is what a probe measured.
@@ -84,10 +82,6 @@ func (p *probe) run(ctx context.Context) (*found, error) {
 	units = thin(units, p.budget)
 	results := make([]probeResult, len(units))
 	g, ctx := errgroup.WithContext(ctx)
-	jobs := p.jobs
-	if jobs <= 0 {
-		jobs = min(runtime.GOMAXPROCS(0), 16)
-	}
 	next := make(chan int)
 	g.Go(func() error {
 		defer close(next)
@@ -103,7 +97,7 @@ func (p *probe) run(ctx context.Context) (*found, error) {
 		}
 		return nil
 	})
-	for range jobs {
+	for range workers(p.jobs) {
 		g.Go(func() error {
 			b := newProbeBuffers()
 			for i := range next {
@@ -116,6 +110,9 @@ func (p *probe) run(ctx context.Context) (*found, error) {
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
+	}
+	if p.progress != nil {
+		p.progress(int64(len(units)), int64(len(units)))
 	}
 	p.collect(f, units, results)
 	return f, nil
@@ -162,7 +159,7 @@ func (p *probe) unit(s *step, u probeUnit, b *probeBuffers, r *probeResult) erro
 		alphas = []float64{s.alpha}
 	}
 	r.out = make([]kernel.Stats, len(alphas)*len(outputs))
-	key := streamKey(p.plan.opt.Seed, s.name)
+	key := streamKey(p.plan.opt.Seed, s.stream)
 	narrow := b.narrow[:2*u.n]
 	for i, alpha := range alphas {
 		kernel.Mix32(mix, a, sft, float32(alpha))
@@ -192,12 +189,10 @@ func (p *probe) collect(f *found, units []probeUnit, results []probeResult) {
 	f.tensors = make([]kernel.Stats, len(f.steps))
 	n := max(len(p.alphas), 1)
 	sums := make([]tally, n*len(outputs))
-	var squares float64 // Σ α²‖δ‖², for the case of several α
 	for i, u := range units {
 		s := f.steps[u.step]
 		f.tensors[u.step].Add(results[i].delta)
 		f.elements += int64(u.n)
-		squares += s.alpha * s.alpha * results[i].delta.Delta2
 		for j := range sums {
 			alpha := s.alpha
 			if p.alphas != nil {
@@ -208,15 +203,9 @@ func (p *probe) collect(f *found, units []probeUnit, results []probeResult) {
 	}
 	for j, t := range sums {
 		st := t.statistics()
-		o := Outcome{Alpha: st.NominalAlpha, Output: outputs[j%len(outputs)], EffectiveAlpha: st.EffectiveAlpha, Swallowed: st.Swallowed, Overflow: st.Overflow}
+		o := Outcome{Alpha: st.NominalAlpha, Output: outputs[j%len(outputs)], EffectiveAlpha: st.EffectiveAlpha, Swallowed: st.Swallowed, Noise: t.noise(), Overflow: st.Overflow}
 		if p.alphas != nil {
 			o.Alpha = p.alphas[j/len(outputs)]
-			squares = o.Alpha * o.Alpha * t.Delta2
-		}
-		if squares > 0 {
-			// ‖out − a − αδ‖² = ‖out − a‖² − 2α⟨out − a, δ⟩ + α²‖δ‖²; with several
-			// α the middle term is only known for their mean.
-			o.Noise = math.Sqrt(max(0, t.Step2-2*o.Alpha*t.StepDelta+squares) / squares)
 		}
 		f.outcomes = append(f.outcomes, o)
 	}

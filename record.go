@@ -67,7 +67,9 @@ type InputFile struct {
 	SHA256 string `json:"sha256,omitempty"`
 }
 
-// RuleHits is a rule and how many tensors it gave their α.
+// RuleHits is a rule and how many tensors it decided: those that it gave
+// their α, and those that it exempted from needing a partner. The last one of
+// a record, with the pattern *, stands for all other tensors.
 type RuleHits struct {
 	Pattern string  `json:"pattern"`
 	Alpha   float64 `json:"alpha"`
@@ -94,7 +96,7 @@ func NewRecipe(opt Options, shardSize int64) Recipe {
 	return r
 }
 
-// Options reads them back.
+// Options reads them back. It fails on whatever this version cannot repeat.
 func (r Recipe) Options() (Options, error) {
 	opt := Options{Alpha: r.Alpha, Rules: r.Rules, Seed: r.Seed, ExtraRows: r.ExtraRows, Missing: r.Missing, Head: r.Head, AllowOverflow: r.AllowOverflow}
 	if r.Method != "expo" {
@@ -109,7 +111,7 @@ func (r Recipe) Options() (Options, error) {
 			return opt, err
 		}
 	}
-	return opt, errors.Join(opt.check(), opt.checkPolicies())
+	return opt, opt.check()
 }
 
 func (o *Options) checkPolicies() error {
@@ -175,18 +177,20 @@ func (in Input) Matches(c *checkpoint.Checkpoint) error {
 	for i, w := range in.Files {
 		g := got[i]
 		if g.Name != w.Name || g.Size != w.Size {
-			return fmt.Errorf("expo: %s: the record names %s of %d bytes, there is %s of %d", c.Name(), w.Name, w.Size, g.Name, g.Size)
+			return fmt.Errorf("expo: %s: the record names %s of %d bytes, there is %s of %d", c.Name(), printable(w.Name), w.Size, printable(g.Name), g.Size)
 		}
 		if g.SHA256 != "" && w.SHA256 != "" && g.SHA256 != w.SHA256 {
-			return fmt.Errorf("expo: %s: %s is not the file that the record names (SHA-256 %s, recorded %s)", c.Name(), w.Name, g.SHA256, w.SHA256)
+			return fmt.Errorf("expo: %s: %s is not the file that the record names (SHA-256 %s, recorded %s)", c.Name(), printable(w.Name), g.SHA256, printable(w.SHA256))
 		}
 	}
 	return nil
 }
 
 // runKey identifies a run, so that unfinished work is only taken up by one
-// that would produce the same bytes: everything in the recipe, and both
-// inputs' files down to the time of their last change.
+// that would produce the same bytes: everything in the recipe, both inputs'
+// config.json, and their weight files down to the time of their last change.
+// It is empty, which takes up nothing, where an input is computed: that has no
+// files to tell it by.
 func runKey(version string, r Recipe, digest bool, p Pair) (string, error) {
 	type file struct {
 		Dir, Name string
@@ -196,9 +200,14 @@ func runKey(version string, r Recipe, digest bool, p Pair) (string, error) {
 		Version string
 		Digest  bool
 		Recipe  Recipe
+		Configs [][]byte
 		Files   []file
-	}{version, digest, r, nil}
+	}{Version: version, Digest: digest, Recipe: r}
 	for _, c := range []*checkpoint.Checkpoint{p.SFT, p.Aligned} {
+		if len(c.Sources()) == 0 {
+			return "", nil
+		}
+		doc.Configs = append(doc.Configs, c.Config().Raw())
 		for _, s := range c.Sources() {
 			doc.Files = append(doc.Files, file{c.Name(), s.File, s.Size, s.ModTime.UnixNano()})
 		}

@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"expo/internal/kernel"
-	"expo/weights/checkpoint"
 	"expo/weights/tensor"
 )
 
@@ -15,7 +14,7 @@ type mixed struct {
 	step  *step
 	mixer kernel.Mixer
 	size  int64 // bytes
-	stats []kernel.Stats
+	stats *sums
 }
 
 // viewBlock is the number of elements that a read computes at a time.
@@ -40,7 +39,7 @@ func (b *scratch) grow(a, s int64) {
 // end need lie on an element.
 func (m *mixed) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, fmt.Errorf("expo: %s: negative offset %d", m.step.name, off)
+		return 0, fmt.Errorf("expo: %s: negative offset %d", printable(m.step.name), off)
 	}
 	want := len(p)
 	if off >= m.size {
@@ -74,16 +73,18 @@ func (m *mixed) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// block is ReadAt for the writer: it starts at a multiple of
-// checkpoint.BlockElements, is no longer than that, and is measured.
+// block is ReadAt for the writer: whole elements, and measured.
 func (m *mixed) block(p []byte, off int64) error {
 	first := off / int64(m.mixer.Out.Bytes())
-	var st *kernel.Stats
-	if m.stats != nil {
-		st = &m.stats[first/checkpoint.BlockElements]
-		*st = kernel.Stats{}
+	if m.stats == nil {
+		return m.compute(p, first, nil)
 	}
-	return m.compute(p, first, st)
+	var st kernel.Stats
+	if err := m.compute(p, first, &st); err != nil {
+		return err
+	}
+	m.stats.add(first, st)
+	return nil
 }
 
 // compute fills dst with the elements from first on. Rows that only the
@@ -106,10 +107,15 @@ func (m *mixed) compute(dst []byte, first int64, st *kernel.Stats) error {
 	return m.run(m.mixer, dst, first, st, true)
 }
 
-// own is the mixer that pairs the aligned model with itself.
+// own is the mixer that takes the aligned model's values, converted. Without a
+// partner there is no formula, so PerOp's, which turns −0 into +0 and infinity
+// into NaN, has no place here.
 func (m *mixed) own() kernel.Mixer {
 	k := m.mixer
-	k.SFT = k.Aligned
+	k.SFT, k.Alpha = k.Aligned, 0
+	if k.Rounding == PerOp {
+		k.Rounding = Once
+	}
 	return k
 }
 
@@ -146,7 +152,7 @@ func (m *mixed) run(k kernel.Mixer, dst []byte, first int64, st *kernel.Stats, p
 
 func read(t tensor.Tensor, p []byte, off int64) error {
 	if err := tensor.ReadFull(t.Data, p, off); err != nil {
-		return fmt.Errorf("expo: reading %s: %w", t.Name, err)
+		return fmt.Errorf("expo: reading %s: %w", printable(t.Name), err)
 	}
 	return nil
 }

@@ -18,14 +18,10 @@ import (
 func VocabularyConflicts(sft, aligned *checkpoint.Checkpoint) []string {
 	s, serr := fs.ReadFile(sft.Files(), "tokenizer.json")
 	a, aerr := fs.ReadFile(aligned.Files(), "tokenizer.json")
-	if serr != nil || aerr != nil || bytes.Equal(s, a) {
-		return nil
+	if serr == nil && aerr == nil && bytes.Equal(s, a) {
+		return nil // by far the most frequent, and parsing takes its time
 	}
-	st, at := tokens(sft.Files()), tokens(aligned.Files())
-	if st == nil || at == nil {
-		return nil
-	}
-	return changedTokens(st, at)
+	return changedTokens(tokens(sft.Files()), tokens(aligned.Files()))
 }
 
 // vocabularies says in words how the tokenizers, added tokens and chat
@@ -87,11 +83,11 @@ func compareTokens(s, a map[int]string) []string {
 	}
 	out := changedTokens(s, a)
 	if len(added) > 0 {
-		out = append(out, fmt.Sprintf("tokenizer: %d tokens only in aligned: %s", len(added),
+		out = append(out, fmt.Sprintf("tokenizer: %s only in aligned: %s", count(len(added), "token", "tokens"),
 			someTokens(added, func(id int) string { return fmt.Sprintf("%d %q", id, a[id]) })))
 	}
 	if len(removed) > 0 {
-		out = append(out, fmt.Sprintf("tokenizer: %d tokens only in SFT: %s", len(removed),
+		out = append(out, fmt.Sprintf("tokenizer: %s only in SFT: %s", count(len(removed), "token", "tokens"),
 			someTokens(removed, func(id int) string { return fmt.Sprintf("%d %q", id, s[id]) })))
 	}
 	return out
@@ -107,7 +103,7 @@ func changedTokens(s, a map[int]string) []string {
 	if len(changed) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("tokenizer: %d ids name different tokens, whose rows are mixed: %s", len(changed),
+	return []string{fmt.Sprintf("tokenizer: %s, whose rows are mixed: %s", count(len(changed), "id names different tokens", "ids name different tokens"),
 		someTokens(changed, func(id int) string { return fmt.Sprintf("%d is %q in SFT, %q in aligned", id, s[id], a[id]) }))}
 }
 
@@ -144,9 +140,7 @@ func tokens(files fs.FS) map[int]string {
 		var byToken map[string]int
 		var unigram [][]any
 		if json.Unmarshal(doc.Model.Vocab, &byToken) == nil {
-			for t, id := range byToken {
-				out[id] = t
-			}
+			maps.Copy(out, byID(byToken))
 		} else if json.Unmarshal(doc.Model.Vocab, &unigram) == nil {
 			for id, entry := range unigram {
 				if len(entry) > 0 {
@@ -166,9 +160,7 @@ func tokens(files fs.FS) map[int]string {
 		var byToken map[string]int
 		if b, err := fs.ReadFile(files, name); err == nil && json.Unmarshal(b, &byToken) == nil {
 			found = found || name == "vocab.json"
-			for t, id := range maps.All(byToken) {
-				out[id] = t
-			}
+			maps.Copy(out, byID(byToken))
 		}
 	}
 	if !found {
@@ -177,8 +169,20 @@ func tokens(files fs.FS) map[int]string {
 	return out
 }
 
+// byID turns a vocabulary round. Of several tokens with one id, which a file
+// should not have, the first in byte order stays.
+func byID(vocab map[string]int) map[int]string {
+	out := make(map[int]string, len(vocab))
+	for t, id := range vocab {
+		if o, ok := out[id]; !ok || t < o {
+			out[id] = t
+		}
+	}
+	return out
+}
+
 // chatTemplate is the model's default template, from its own file or from
-// tokenizer_config.json.
+// tokenizer_config.json, where it is a string or one of a list of named ones.
 func chatTemplate(files fs.FS) string {
 	if b, err := fs.ReadFile(files, "chat_template.jinja"); err == nil {
 		return string(b)
@@ -197,5 +201,13 @@ func chatTemplate(files fs.FS) string {
 	if json.Unmarshal(doc.ChatTemplate, &text) == nil {
 		return text
 	}
-	return string(doc.ChatTemplate)
+	var named []struct{ Name, Template string }
+	if json.Unmarshal(doc.ChatTemplate, &named) == nil {
+		for _, t := range named {
+			if t.Name == "default" {
+				return t.Template
+			}
+		}
+	}
+	return ""
 }

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
+	"slices"
 
 	"expo/internal/kernel"
 	"expo/weights/checkpoint"
@@ -23,7 +23,8 @@ type WriteOptions struct {
 	// NoDigest leaves out the SHA-256 of the weight files.
 	NoDigest bool
 	Force    bool
-	// Progress is told how many bytes of how many are written.
+	// Progress is told how many bytes of how many are written, from several
+	// goroutines at once.
 	Progress func(done, total int64)
 }
 
@@ -38,8 +39,9 @@ var ErrOverflow = errors.New("finite values become infinite in float16")
 
 // Write writes the extrapolated model to the directory dir, with the record
 // expo.json, measuring as it goes. It is atomic and resumes, see
-// checkpoint.Write; the errors are those of Extrapolate and checkpoint.Write,
-// and ErrOverflow.
+// checkpoint.Write; what is written depends on neither, nor on the number of
+// workers. The errors are those of Extrapolate and checkpoint.Write, and
+// ErrOverflow; also for an input that changes meanwhile.
 func Write(ctx context.Context, dir string, p Pair, opt Options, w WriteOptions) (*Written, error) {
 	pl, err := newPlan(p, opt)
 	if err != nil {
@@ -55,7 +57,7 @@ func Write(ctx context.Context, dir string, p Pair, opt Options, w WriteOptions)
 	for i, r := range opt.Rules {
 		rec.Rules = append(rec.Rules, RuleHits{r.Pattern, r.Alpha, pl.hits[i]})
 	}
-	if opt.Rules != nil {
+	if len(opt.Rules) > 0 {
 		rec.Rules = append(rec.Rules, RuleHits{"*", opt.Alpha, pl.hits[len(opt.Rules)]})
 	}
 	key, err := runKey(w.Version, rec.Recipe, !w.NoDigest, p)
@@ -74,7 +76,7 @@ func Write(ctx context.Context, dir string, p Pair, opt Options, w WriteOptions)
 			if err := rec.measured(ctx, pl, m, w.Jobs); err != nil {
 				return nil, err
 			}
-			rec.Output = out.Files
+			rec.Output = slices.Clone(out.Files) // out goes on to name the record
 			b, err := json.MarshalIndent(rec, "", "  ")
 			return map[string][]byte{RecordFile: append(b, '\n')}, err
 		},
@@ -112,27 +114,12 @@ func (m *meter) resume(file string, ts []tensor.Tensor, note json.RawMessage) er
 		return fmt.Errorf("expo: journal of %s: %w", file, err)
 	}
 	for _, t := range ts {
-		if b, ok := m.blocks[t.Name]; ok && len(b) > 0 {
-			clear(b)
-			b[0] = sums[t.Name]
+		if s, ok := m.sums[t.Name]; ok {
+			s.add(0, sums[t.Name])
 		}
 	}
 	return nil
 }
-
-// honest is how far effective and nominal α may be apart before a word is
-// said about it.
-func honest(s Statistics) bool {
-	if s.NominalAlpha == 0 || s.DeltaNorm == 0 {
-		return true
-	}
-	r := s.EffectiveAlpha / s.NominalAlpha
-	return r >= 0.8 && r <= 1.2
-}
-
-// Honest reports whether what was written acts, along δ, as the α asked for:
-// within a fifth.
-func (s Statistics) Honest() bool { return honest(s) }
 
 // alternativesBudget bounds what a second look at the pair costs: 2²⁷ elements
 // are half a second on two cores, all of a 135M model and 2 % of a 7B one.
@@ -172,7 +159,7 @@ func (r *Record) measured(ctx context.Context, pl *plan, m *meter, jobs int) err
 	if t.Total.DeltaNorm == 0 {
 		t.Total.NominalAlpha = pl.opt.Alpha
 	}
-	if honest(t.Total) || math.IsNaN(t.Total.EffectiveAlpha) {
+	if t.Total.Honest() {
 		return nil
 	}
 	p := probe{plan: pl, budget: alternativesBudget, jobs: jobs}

@@ -50,6 +50,17 @@ def save_single(model, folder):
     model.save_pretrained(folder)
 
 
+def save_as_v4(model, folder):
+    """One file, and config.json with torch_dtype in place of dtype."""
+    model.save_pretrained(folder)
+    path = os.path.join(folder, "config.json")
+    with open(path) as f:
+        text = f.read()
+    assert text.count('"dtype"') == 1
+    with open(path, "w") as f:
+        f.write(text.replace('"dtype"', '"torch_dtype"'))
+
+
 def save_shards(model, folder):
     model.save_pretrained(folder, max_shard_size="40KB")
     assert len([f for f in os.listdir(folder) if f.endswith(".safetensors")]) > 2
@@ -85,7 +96,7 @@ def torch_shards(model, folder):
 
 
 # (config, how SFT is saved, how aligned is saved, SFT dtype, aligned dtype, arguments for expo, what to compute)
-single, shards, zipped, legacy = save_single, save_shards, torch_file(True), torch_file(False)
+single, shards, zipped, legacy, v4 = save_single, save_shards, torch_file(True), torch_file(False), save_as_v4
 CASES = [
     ("llama", single, single, BF16, BF16, [], "once"),
     ("llama", shards, shards, BF16, BF16, [], "once"),
@@ -102,6 +113,7 @@ CASES = [
     ("llama", single, single, BF16, BF16, ["--dtype", "f32"], "once"),
     ("llama", single, single, BF16, BF16, ["--dtype", "f16"], "once"),
     ("llama", single, single, F32, F32, ["--dtype", "bf16"], "once"),
+    ("llama", single, v4, BF16, BF16, ["--dtype", "f32"], "once"),
     ("llama", single, single, BF16, BF16, ["--rounding", "per-op"], "per-op"),
     ("llama", single, single, F32, F32, ["--rounding", "per-op"], "per-op"),
     ("llama-tied", single, single, BF16, BF16, [], "once"),
@@ -190,9 +202,10 @@ def check(expo, tmp, case, alpha):
         written = json.load(f)
     with open(os.path.join(da, "config.json")) as f:
         was = json.load(f)
-    if written.get("dtype") != str(out).removeprefix("torch."):
-        problems.append(f"config.json has dtype {written.get('dtype')!r}, weights are {NAMES[out]}")
-    if {k: v for k, v in written.items() if k != "dtype"} != {k: v for k, v in was.items() if k != "dtype"}:
+    key = "torch_dtype" if save_aligned is v4 else "dtype"
+    if written.get(key) != str(out).removeprefix("torch."):
+        problems.append(f"config.json has {key} {written.get(key)!r}, weights are {NAMES[out]}")
+    if {**written, key: None} != {**was, key: None}:
         problems.append("config.json differs from the aligned model's in more than the dtype")
     if out == dtype_aligned and not filecmp.cmp(os.path.join(do, "config.json"), os.path.join(da, "config.json"), shallow=False):
         problems.append("config.json was rewritten although the dtype is kept")
@@ -258,6 +271,7 @@ def main():
     p.add_argument("--into", help=argparse.SUPPRESS)
     args = p.parse_args()
     transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     os.environ["HF_HUB_OFFLINE"] = "1"
     if args.load:
         return load(args.load, args.into)
@@ -267,7 +281,7 @@ def main():
         print(f"torch {torch.__version__}, transformers {transformers.__version__}, alpha {args.alpha}")
         for case in CASES:
             config, save_sft, save_aligned, dtype_sft, dtype_aligned, extra, _ = case
-            kind = {single: "one file", shards: "shards", zipped: ".bin", legacy: ".bin legacy", torch_shards: ".bin shards"}
+            kind = {single: "one file", v4: "one file, torch_dtype", shards: "shards", zipped: ".bin", legacy: ".bin legacy", torch_shards: ".bin shards"}
             label = f"{config}: sft {NAMES[dtype_sft]} {kind[save_sft]}, aligned {NAMES[dtype_aligned]} {kind[save_aligned]} {' '.join(extra)}".rstrip()
             try:
                 problems = check(expo, tmp, case, args.alpha)

@@ -6,6 +6,7 @@ repository that this folder lies in, once, into the check's temporary folder.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -46,11 +47,14 @@ class Expo:
         if measure and self.time:
             wrapped = [self.time, "-f", "%M", "-o", report] + command
         start = time.monotonic()
+        p = subprocess.Popen(wrapped, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd, start_new_session=True)
         try:
-            p = subprocess.run(wrapped, capture_output=True, timeout=timeout, env=env, cwd=cwd, stdin=subprocess.DEVNULL)
-            status, out, err = p.returncode, p.stdout, p.stderr
-        except subprocess.TimeoutExpired as e:
-            status, out, err = "timeout", e.stdout or b"", e.stderr or b""
+            out, err = p.communicate(timeout=timeout)
+            status = p.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(p.pid, signal.SIGKILL)
+            out, err = p.communicate()
+            status = "timeout"
         seconds = time.monotonic() - start
         peak = None
         if measure and self.time and status != "timeout":

@@ -18,6 +18,12 @@
 # every file must be that of a run nobody disturbed, with nothing left beside
 # the target. Every third time expo is killed twice before it may finish.
 # Further runs get SIGINT, and must end with status 130 and resume likewise.
+# Then runs with --force over an older result are killed, most of them near
+# their end: the target must be the old result or the new one, whole, and the
+# command given again must make it the new one. Where strace is installed, a
+# last round kills expo at the N-th fsync, rename or unlink of a thread, for
+# every N, with and without an older result: moments that last too short a time
+# to be hit by chance.
 # Exit status 1 if anything is otherwise.
 set -euo pipefail
 
@@ -37,9 +43,10 @@ if [[ -z $expo ]]; then
 	(cd "$repo" && go build -o "$dir/expo" ./cmd/expo)
 	expo=$dir/expo
 fi
-"$dir/makepair" -o "$dir" -bytes "$size" -shards "$shards" -hidden 1024
+"$dir/makepair" -o "$dir" -bytes "$size" -shards "$shards" -hidden 1024 -vocab 8000
 
-command=("$expo" extrapolate --sft "$dir/sft" --aligned "$dir/aligned" --alpha 0.3)
+base=("$expo" extrapolate --sft "$dir/sft" --aligned "$dir/aligned")
+command=("${base[@]}" --alpha 0.3)
 target=$dir/targets/out
 mkdir "$dir/targets" "$dir/reference"
 
@@ -98,7 +105,11 @@ check_target() { # label
 }
 
 finish() { # label: the same command again must end well and give the reference
-	if [[ ! -e $target ]]; then
+	if [[ -e $target ]]; then
+		# Killed between the renaming and its end, expo could not clean up
+		# behind itself; the next run for this target does.
+		(($(left) == 0)) || "${command[@]}" -o "$target" --force >"$dir/stdout" 2>"$dir/stderr" || fail "$1: the run with --force after it failed: $(head -c 300 "$dir/stderr")"
+	else
 		status=0
 		"${command[@]}" -o "$target" >"$dir/stdout" 2>"$dir/stderr" || status=$?
 		((status == 0)) || fail "$1: the run after it ended with status $status: $(head -c 300 "$dir/stderr")"
@@ -154,6 +165,69 @@ for ((i = 0; i < interrupts; i++)); do
 done
 set +m
 echo "SIGINT: $interrupts runs; target absent $absent times (with a partial beside it $partial), complete $complete; ended before the signal $early; resumed aloud $resumed"
+
+# With --force over an older result: same shards, other weights.
+"${base[@]}" --alpha 0.5 -o "$dir/older/out" >/dev/null 2>&1
+sums "$dir/older/out" >"$dir/older.sums"
+command+=(--force)
+old=0 new=0 early=0
+for ((i = 0; i < kills; i++)); do
+	cp -r "$dir/older/out" "$target"
+	((i % 4)) && at=$((duration * 6 / 10 + (duration * 8 / 10) * (i * 32768 + RANDOM) / (kills * 32768))) || at=$(delay "$i" "$kills")
+	start_and_signal KILL "$at"
+	if ((status == 0)); then early=$((early + 1)); fi
+	if sums "$target" >"$dir/sums" 2>/dev/null && cmp -s "$dir/sums" "$dir/older.sums"; then
+		old=$((old + 1))
+	elif cmp -s "$dir/sums" "$dir/reference.sums"; then
+		new=$((new + 1))
+	else
+		fail "force $i: the target is neither the old result nor the new one"
+	fi
+	"${command[@]}" -o "$target" >"$dir/stdout" 2>"$dir/stderr" || fail "force $i: the run after it failed: $(head -c 300 "$dir/stderr")"
+	sums "$target" >"$dir/sums"
+	cmp -s "$dir/sums" "$dir/reference.sums" || fail "force $i: after the run after it, files differ from the new result: $(diff "$dir/sums" "$dir/reference.sums" | grep -c '^<')"
+	(($(left) == 0)) || fail "force $i: left beside the target: $(ls -A "$dir/targets" | tr '\n' ' ')"
+	rm -rf "$dir/targets"
+	mkdir "$dir/targets"
+done
+echo "SIGKILL with --force: $kills runs; target old $old times, new $new; ended before the signal $early"
+
+if command -v strace >/dev/null; then
+	for force in 0 1; do
+		command=("${base[@]}" --alpha 0.3)
+		((force)) && command+=(--force)
+		old=0 new=0 none=0
+		for ((n = 1; n <= 200; n++)); do
+			((force)) && cp -r "$dir/older/out" "$target"
+			status=0
+			# A shell of its own keeps "Killed" off the terminal.
+			(strace -f -o /dev/null -e trace=fsync,renameat2,renameat,rename,unlinkat -e inject=fsync,renameat2,renameat,rename,unlinkat:signal=KILL:when="$n" \
+				"${command[@]}" -o "$target" >"$dir/stdout" 2>"$dir/stderr"; exit $?) 2>/dev/null || status=$?
+			if [[ ! -e $target ]]; then
+				none=$((none + 1))
+				((force)) && fail "strace $n: the older result is gone"
+			elif sums "$target" >"$dir/sums" && cmp -s "$dir/sums" "$dir/reference.sums"; then
+				new=$((new + 1))
+			elif ((force)) && cmp -s "$dir/sums" "$dir/older.sums"; then
+				old=$((old + 1))
+			else
+				fail "strace $n: the target is neither absent nor whole"
+			fi
+			again=("${command[@]}")
+			((force)) || [[ ! -e $target ]] || again+=(--force)
+			"${again[@]}" -o "$target" >"$dir/stdout" 2>"$dir/stderr" || fail "strace $n: the run after it failed: $(head -c 300 "$dir/stderr")"
+			sums "$target" >"$dir/sums"
+			cmp -s "$dir/sums" "$dir/reference.sums" || fail "strace $n: after ${again[*]: -1} again, $(diff "$dir/sums" "$dir/reference.sums" | grep -c '^<') files differ from the new result"
+			(($(left) == 0)) || fail "strace $n: left beside the target: $(ls -A "$dir/targets" | tr '\n' ' ')"
+			rm -rf "$dir/targets"
+			mkdir "$dir/targets"
+			((status == 0)) && break
+		done
+		echo "strace, $( ((force)) && echo "over an older result" || echo "no target"): killed at $((n - 1)) calls; target absent $none times, old $old, new $new"
+	done
+else
+	echo "strace is not installed: the kills at single system calls are left out"
+fi
 
 echo "$failures failures"
 ((failures == 0))

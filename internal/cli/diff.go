@@ -38,7 +38,7 @@ Exit status 3 if the pair is incompatible as it is.
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runDiff(cmd, &f) },
 	}
-	f.pairFlags.add(cmd, true)
+	f.pairFlags.add(cmd)
 	f.policies.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.by, "by", "module", "group by `module|layer|tensor`")
@@ -61,6 +61,9 @@ var columns = map[string]func(expo.Delta) float64{
 }
 
 func (a *app) runDiff(cmd *cobra.Command, f *diffFlags) error {
+	if err := f.complete(); err != nil {
+		return err
+	}
 	if !slices.Contains([]string{"module", "layer", "tensor"}, f.by) {
 		return usagef("--by %s: use module, layer or tensor", f.by)
 	}

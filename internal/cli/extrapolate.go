@@ -43,7 +43,7 @@ when the same command is given again.
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runExtrapolate(cmd, &f) },
 	}
-	f.pairFlags.add(cmd, false)
+	f.pairFlags.add(cmd)
 	f.methodFlags.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVarP(&f.output, "output", "o", "", "the new model's `DIR`")
@@ -126,8 +126,8 @@ func (f *extrapolateFlags) resolve(cmd *cobra.Command) (opt expo.Options, shardS
 		opt, err = rec.Recipe.Options()
 		return opt, rec.Recipe.ShardSize, rec, err
 	}
-	if f.sft == "" || f.aligned == "" {
-		return opt, 0, nil, usagef("both ends of the line are needed: --sft MODEL --aligned MODEL")
+	if err := f.complete(); err != nil {
+		return opt, 0, nil, err
 	}
 	if f.shardSize != "" {
 		if shardSize, err = parseSize(f.shardSize); err != nil {

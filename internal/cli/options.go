@@ -16,13 +16,17 @@ type pairFlags struct {
 	sft, aligned string
 }
 
-func (f *pairFlags) add(cmd *cobra.Command, required bool) {
+func (f *pairFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.sft, "sft", "", "the supervised fine-tuned `MODEL`, where the line begins")
 	cmd.Flags().StringVar(&f.aligned, "aligned", "", "the preference-trained `MODEL`, through which the line goes")
-	if required {
-		cmd.MarkFlagRequired("sft")
-		cmd.MarkFlagRequired("aligned")
+}
+
+// complete fails if an end is missing.
+func (f *pairFlags) complete() error {
+	if f.sft == "" || f.aligned == "" {
+		return usagef("both ends of the line are needed: --sft MODEL --aligned MODEL")
 	}
+	return nil
 }
 
 // policyFlags are the policies for pairs that do not match.

@@ -93,11 +93,49 @@ func BenchmarkCopy(b *testing.B) {
 	for _, size := range []int{256 << 10, 32 << 20} {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
 			dst, src := make([]byte, size), make([]byte, size)
+			for i := range src {
+				src[i] = byte(i) // or all pages of src are one
+			}
 			copy(dst, src)
 			b.SetBytes(2 * int64(size))
 			for b.Loop() {
 				copy(dst, src)
 			}
+		})
+	}
+}
+
+// BenchmarkStage reports the stages by themselves, per element.
+func BenchmarkStage(b *testing.B) {
+	x, y, z := make([]float32, block), make([]float32, block), make([]float32, block)
+	raw, other := make([]byte, 8*block), make([]byte, 8*block)
+	names := map[Format]string{BF16: "bf16", F16: "f16", F32: "f32", F64: "f64", F8E4M3: "f8e4m3"}
+	for _, impl := range Implementations() {
+		b.Run(impl, func(b *testing.B) {
+			under(b, impl)
+			stage := func(name string, f func()) {
+				b.Run(name, func(b *testing.B) {
+					for b.Loop() {
+						f()
+					}
+					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/block, "ns/elem")
+				})
+			}
+			for _, f := range outputs {
+				plausible(raw[:f.Bytes()*block], other[:f.Bytes()*block], f, f)
+				Widen(x, raw, f)
+				Widen(y, other, f)
+				stage("widen/"+names[f], func() { Widen(x, raw, f) })
+				stage("narrow/"+names[f], func() { Narrow(raw, x, f) })
+			}
+			stage("widen/"+names[F8E4M3], func() { Widen(z, raw, F8E4M3) })
+			stage("mix", func() { Mix32(z, x, y, 0.3) })
+			stage("perop", func() { MixPerOp32(z, x, y, 0.3) })
+			stage("stochastic/bf16", func() { NarrowStochastic(raw, x, BF16, 1, 2) })
+			stage("stochastic/f16", func() { NarrowStochastic(raw, x, F16, 1, 2) })
+			Mix32(z, x, y, 0.3)
+			var st Stats
+			stage("measure", func() { Measure(&st, x, y, z) })
 		})
 	}
 }

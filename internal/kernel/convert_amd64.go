@@ -5,52 +5,86 @@
 package kernel
 
 // widenBF16AVX512 converts n elements.
+//
+//go:noescape
 func widenBF16AVX512(dst *float32, src *byte, n int)
 
 // narrowBF16AVX512 rounds n elements to nearest even, with canonical NaN.
+//
+//go:noescape
 func narrowBF16AVX512(dst *byte, src *float32, n int)
 
 // widenF16AVX512 converts n elements.
+//
+//go:noescape
 func widenF16AVX512(dst *float32, src *byte, n int)
 
 // narrowF16AVX512 rounds n elements to nearest even, with canonical NaN.
+//
+//go:noescape
 func narrowF16AVX512(dst *byte, src *float32, n int)
 
 // widenF32AVX512 converts n elements.
+//
+//go:noescape
 func widenF32AVX512(dst *float32, src *byte, n int)
 
 // narrowF32AVX512 rounds n elements to nearest even, with canonical NaN.
+//
+//go:noescape
 func narrowF32AVX512(dst *byte, src *float32, n int)
 
 // widenF64AVX512 rounds n elements to nearest even, with canonical NaN.
+//
+//go:noescape
 func widenF64AVX512(dst *float32, src *byte, n int)
 
 // narrowF64AVX512 converts n elements, with canonical NaN.
+//
+//go:noescape
 func narrowF64AVX512(dst *byte, src *float32, n int)
 
 // widenBF16AVX2 converts n elements.
+//
+//go:noescape
 func widenBF16AVX2(dst *float32, src *byte, n int)
 
 // narrowBF16AVX2 rounds n elements to nearest even, with canonical NaN.
+//
+//go:noescape
 func narrowBF16AVX2(dst *byte, src *float32, n int)
 
 // widenF16AVX2 converts n elements.
+//
+//go:noescape
 func widenF16AVX2(dst *float32, src *byte, n int)
 
 // narrowF16AVX2 rounds n elements to nearest even, with canonical NaN.
+//
+//go:noescape
 func narrowF16AVX2(dst *byte, src *float32, n int)
 
 // widenF32AVX2 converts n elements.
+//
+//go:noescape
 func widenF32AVX2(dst *float32, src *byte, n int)
 
 // narrowF32AVX2 rounds n elements to nearest even, with canonical NaN.
+//
+//go:noescape
 func narrowF32AVX2(dst *byte, src *float32, n int)
 
 // widenF64AVX2 rounds n elements to nearest even, with canonical NaN.
+//
+//go:noescape
 func widenF64AVX2(dst *float32, src *byte, n int)
 
 // narrowF64AVX2 converts n elements, with canonical NaN.
+//
+//go:noescape
 func narrowF64AVX2(dst *byte, src *float32, n int)
 
 // stochasticBF16AVX512 rounds n elements with the random bits that follow from base.
+//
+//go:noescape
 func stochasticBF16AVX512(dst *byte, src *float32, base uint64, n int)

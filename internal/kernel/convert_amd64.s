@@ -5,25 +5,63 @@
 #include "textflag.h"
 
 // func widenBF16AVX512(dst *float32, src *byte, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512BW, AVX512F
 TEXT ·widenBF16AVX512(SB), NOSPLIT, $0-24
-	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ      dst+0(FP), AX
+	MOVQ      src+8(FP), CX
+	MOVQ      n+16(FP), DX
+	VMOVDQU32 spreadLow<>+0(SB), Z0
+	VMOVDQU32 spreadHigh<>+0(SB), Z1
+	MOVL      $0xaaaaaaaa, BX
+	KMOVD     BX, K1
 
 loop:
-	VPMOVZXWD (CX), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VMOVUPS   Z0, (AX)
-	VPMOVZXWD 32(CX), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VMOVUPS   Z0, 64(AX)
-	ADDQ      $0x00000080, AX
-	ADDQ      $0x00000040, CX
-	SUBQ      $0x00000020, DX
-	JNZ       loop
+	VPERMW.Z (CX), Z0, K1, Z2
+	VMOVUPS  Z2, (AX)
+	VPERMW.Z (CX), Z1, K1, Z2
+	VMOVUPS  Z2, 64(AX)
+	ADDQ     $0x00000080, AX
+	ADDQ     $0x00000040, CX
+	SUBQ     $0x00000020, DX
+	JNZ      loop
 	VZEROUPPER
 	RET
+
+DATA spreadLow<>+0(SB)/4, $0x00000000
+DATA spreadLow<>+4(SB)/4, $0x00010001
+DATA spreadLow<>+8(SB)/4, $0x00020002
+DATA spreadLow<>+12(SB)/4, $0x00030003
+DATA spreadLow<>+16(SB)/4, $0x00040004
+DATA spreadLow<>+20(SB)/4, $0x00050005
+DATA spreadLow<>+24(SB)/4, $0x00060006
+DATA spreadLow<>+28(SB)/4, $0x00070007
+DATA spreadLow<>+32(SB)/4, $0x00080008
+DATA spreadLow<>+36(SB)/4, $0x00090009
+DATA spreadLow<>+40(SB)/4, $0x000a000a
+DATA spreadLow<>+44(SB)/4, $0x000b000b
+DATA spreadLow<>+48(SB)/4, $0x000c000c
+DATA spreadLow<>+52(SB)/4, $0x000d000d
+DATA spreadLow<>+56(SB)/4, $0x000e000e
+DATA spreadLow<>+60(SB)/4, $0x000f000f
+GLOBL spreadLow<>(SB), RODATA|NOPTR, $64
+
+DATA spreadHigh<>+0(SB)/4, $0x00100010
+DATA spreadHigh<>+4(SB)/4, $0x00110011
+DATA spreadHigh<>+8(SB)/4, $0x00120012
+DATA spreadHigh<>+12(SB)/4, $0x00130013
+DATA spreadHigh<>+16(SB)/4, $0x00140014
+DATA spreadHigh<>+20(SB)/4, $0x00150015
+DATA spreadHigh<>+24(SB)/4, $0x00160016
+DATA spreadHigh<>+28(SB)/4, $0x00170017
+DATA spreadHigh<>+32(SB)/4, $0x00180018
+DATA spreadHigh<>+36(SB)/4, $0x00190019
+DATA spreadHigh<>+40(SB)/4, $0x001a001a
+DATA spreadHigh<>+44(SB)/4, $0x001b001b
+DATA spreadHigh<>+48(SB)/4, $0x001c001c
+DATA spreadHigh<>+52(SB)/4, $0x001d001d
+DATA spreadHigh<>+56(SB)/4, $0x001e001e
+DATA spreadHigh<>+60(SB)/4, $0x001f001f
+GLOBL spreadHigh<>(SB), RODATA|NOPTR, $64
 
 // func narrowBF16AVX512(dst *byte, src *float32, n int)
 // Requires: AVX, AVX512BW, AVX512F
@@ -37,6 +75,8 @@ TEXT ·narrowBF16AVX512(SB), NOSPLIT, $0-24
 	VPBROADCASTD BX, Z1
 	MOVL         $0x00007fff, BX
 	VPBROADCASTD BX, Z2
+	MOVL         $0xffff0000, BX
+	VPBROADCASTD BX, Z3
 	VMOVDQU32    oddWords<>+0(SB), Z3
 
 loop:
@@ -156,18 +196,18 @@ TEXT ·narrowF32AVX512(SB), NOSPLIT, $0-24
 	VPBROADCASTD BX, Z0
 
 loop:
-	VMOVUPS (CX), Z1
-	VCMPPS  $0x03, Z1, Z1, K1
-	VMOVAPS Z0, K1, Z1
-	VMOVUPS 64(CX), Z2
-	VCMPPS  $0x03, Z2, Z2, K1
-	VMOVAPS Z0, K1, Z2
-	VMOVUPS Z1, (AX)
-	VMOVUPS Z2, 64(AX)
-	ADDQ    $0x00000080, AX
-	ADDQ    $0x00000080, CX
-	SUBQ    $0x00000020, DX
-	JNZ     loop
+	VMOVUPS   (CX), Z1
+	VCMPPS    $0x03, Z1, Z1, K1
+	VMOVAPS   Z0, K1, Z1
+	VMOVUPS   64(CX), Z2
+	VCMPPS    $0x03, Z2, Z2, K1
+	VMOVAPS   Z0, K1, Z2
+	VMOVDQU32 Z1, (AX)
+	VMOVDQU32 Z2, 64(AX)
+	ADDQ      $0x00000080, AX
+	ADDQ      $0x00000080, CX
+	SUBQ      $0x00000020, DX
+	JNZ       loop
 	VZEROUPPER
 	RET
 
@@ -287,6 +327,16 @@ DATA all00007fff<>+20(SB)/4, $0x00007fff
 DATA all00007fff<>+24(SB)/4, $0x00007fff
 DATA all00007fff<>+28(SB)/4, $0x00007fff
 GLOBL all00007fff<>(SB), RODATA|NOPTR, $32
+
+DATA allffff0000<>+0(SB)/4, $0xffff0000
+DATA allffff0000<>+4(SB)/4, $0xffff0000
+DATA allffff0000<>+8(SB)/4, $0xffff0000
+DATA allffff0000<>+12(SB)/4, $0xffff0000
+DATA allffff0000<>+16(SB)/4, $0xffff0000
+DATA allffff0000<>+20(SB)/4, $0xffff0000
+DATA allffff0000<>+24(SB)/4, $0xffff0000
+DATA allffff0000<>+28(SB)/4, $0xffff0000
+GLOBL allffff0000<>(SB), RODATA|NOPTR, $32
 
 // func widenF16AVX2(dst *float32, src *byte, n int)
 // Requires: AVX, F16C
@@ -421,11 +471,13 @@ TEXT ·stochasticBF16AVX512(SB), NOSPLIT, $0-32
 	VPBROADCASTD BX, Z5
 	MOVL         $0x00007fff, BX
 	VPBROADCASTD BX, Z6
+	MOVL         $0xffff0000, BX
+	VPBROADCASTD BX, Z7
 	VMOVDQU32    oddWords<>+0(SB), Z7
 	MOVL         $0x7fffffff, BX
-	VPBROADCASTD BX, Z8
-	MOVL         $0x7f7f0000, BX
 	VPBROADCASTD BX, Z9
+	MOVL         $0x7f7f0000, BX
+	VPBROADCASTD BX, Z10
 
 loop:
 	VPSRLQ       $0x1e, Z3, Z12
@@ -438,7 +490,7 @@ loop:
 	VPSRLQ       $0x1f, Z11, Z12
 	VPXORQ       Z12, Z11, Z11
 	VPSRLQ       $0x30, Z11, Z11
-	VPMOVQD      Z11, Y10
+	VPMOVQD      Z11, Y8
 	VPSRLQ       $0x1e, Z3, Z12
 	VPXORQ       Z3, Z12, Z11
 	VPADDQ       Z2, Z3, Z3
@@ -450,54 +502,54 @@ loop:
 	VPXORQ       Z12, Z11, Z11
 	VPSRLQ       $0x30, Z11, Z11
 	VPMOVQD      Z11, Y11
-	VINSERTI64X4 $0x01, Y11, Z10, Z11
-	VMOVUPS      (CX), Z12
-	VPANDD       Z8, Z12, Z13
-	VPCMPUD      $0x06, Z9, Z13, K1
-	VPADDD       Z11, Z12, Z11
-	VCMPPS       $0x03, Z12, Z12, K2
-	VPSRLD       $0x10, Z12, Z13
+	VINSERTI64X4 $0x01, Y11, Z8, Z12
+	VMOVUPS      (CX), Z11
+	VPADDD       Z11, Z12, Z12
+	VPANDD       Z9, Z11, Z13
+	VPCMPUD      $0x06, Z10, Z13, K1
+	VCMPPS       $0x03, Z11, Z11, K2
+	VPSRLD       $0x10, Z11, Z13
 	VPANDD       Z5, Z13, Z13
-	VPADDD       Z6, Z12, Z12
-	VPADDD       Z13, Z12, Z12
-	VMOVAPS      Z4, K2, Z12
-	VMOVDQA32    Z12, K1, Z11
+	VPADDD       Z6, Z11, Z11
+	VPADDD       Z13, Z11, Z11
+	VMOVAPS      Z4, K2, Z11
+	VMOVAPS      Z11, K1, Z12
 	VPSRLQ       $0x1e, Z3, Z13
-	VPXORQ       Z3, Z13, Z12
+	VPXORQ       Z3, Z13, Z11
 	VPADDQ       Z2, Z3, Z3
-	VPMULLQ      Z0, Z12, Z12
-	VPSRLQ       $0x1b, Z12, Z13
-	VPXORQ       Z13, Z12, Z12
-	VPMULLQ      Z1, Z12, Z12
-	VPSRLQ       $0x1f, Z12, Z13
-	VPXORQ       Z13, Z12, Z12
-	VPSRLQ       $0x30, Z12, Z12
-	VPMOVQD      Z12, Y10
+	VPMULLQ      Z0, Z11, Z11
+	VPSRLQ       $0x1b, Z11, Z13
+	VPXORQ       Z13, Z11, Z11
+	VPMULLQ      Z1, Z11, Z11
+	VPSRLQ       $0x1f, Z11, Z13
+	VPXORQ       Z13, Z11, Z11
+	VPSRLQ       $0x30, Z11, Z11
+	VPMOVQD      Z11, Y8
 	VPSRLQ       $0x1e, Z3, Z13
-	VPXORQ       Z3, Z13, Z12
+	VPXORQ       Z3, Z13, Z11
 	VPADDQ       Z2, Z3, Z3
-	VPMULLQ      Z0, Z12, Z12
-	VPSRLQ       $0x1b, Z12, Z13
-	VPXORQ       Z13, Z12, Z12
-	VPMULLQ      Z1, Z12, Z12
-	VPSRLQ       $0x1f, Z12, Z13
-	VPXORQ       Z13, Z12, Z12
-	VPSRLQ       $0x30, Z12, Z12
-	VPMOVQD      Z12, Y12
-	VINSERTI64X4 $0x01, Y12, Z10, Z12
-	VMOVUPS      64(CX), Z13
-	VPANDD       Z8, Z13, Z14
-	VPCMPUD      $0x06, Z9, Z14, K1
-	VPADDD       Z12, Z13, Z12
-	VCMPPS       $0x03, Z13, Z13, K2
-	VPSRLD       $0x10, Z13, Z14
+	VPMULLQ      Z0, Z11, Z11
+	VPSRLQ       $0x1b, Z11, Z13
+	VPXORQ       Z13, Z11, Z11
+	VPMULLQ      Z1, Z11, Z11
+	VPSRLQ       $0x1f, Z11, Z13
+	VPXORQ       Z13, Z11, Z11
+	VPSRLQ       $0x30, Z11, Z11
+	VPMOVQD      Z11, Y11
+	VINSERTI64X4 $0x01, Y11, Z8, Z13
+	VMOVUPS      64(CX), Z11
+	VPADDD       Z11, Z13, Z13
+	VPANDD       Z9, Z11, Z14
+	VPCMPUD      $0x06, Z10, Z14, K1
+	VCMPPS       $0x03, Z11, Z11, K2
+	VPSRLD       $0x10, Z11, Z14
 	VPANDD       Z5, Z14, Z14
-	VPADDD       Z6, Z13, Z13
-	VPADDD       Z14, Z13, Z13
-	VMOVAPS      Z4, K2, Z13
-	VMOVDQA32    Z13, K1, Z12
-	VPERMT2W     Z12, Z7, Z11
-	VMOVDQU32    Z11, (AX)
+	VPADDD       Z6, Z11, Z11
+	VPADDD       Z14, Z11, Z11
+	VMOVAPS      Z4, K2, Z11
+	VMOVAPS      Z11, K1, Z13
+	VPERMT2W     Z13, Z7, Z12
+	VMOVDQU32    Z12, (AX)
 	ADDQ         $0x00000040, AX
 	ADDQ         $0x00000080, CX
 	SUBQ         $0x00000020, DX

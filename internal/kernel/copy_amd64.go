@@ -5,10 +5,21 @@
 package kernel
 
 // streamAVX512 copies n ≥ 128 bytes with non-temporal stores.
+//
+//go:noescape
 func streamAVX512(dst *byte, src *byte, n int)
 
 // streamAVX2 copies n ≥ 128 bytes with non-temporal stores.
+//
+//go:noescape
 func streamAVX2(dst *byte, src *byte, n int)
 
+// lineOffset is the distance of p from the start of its cache line.
+//
+//go:noescape
+func lineOffset(p *byte) int
+
 // storeFence makes non-temporal stores visible before whatever is stored later.
+//
+//go:noescape
 func storeFence()

@@ -78,6 +78,13 @@ loop:
 	VZEROUPPER
 	RET
 
+// func lineOffset(p *byte) int
+TEXT ·lineOffset(SB), NOSPLIT, $0-16
+	MOVQ p+0(FP), AX
+	ANDQ $0x0000003f, AX
+	MOVQ AX, ret+8(FP)
+	RET
+
 // func storeFence()
 // Requires: MMX+
 TEXT ·storeFence(SB), NOSPLIT, $0

@@ -4,50 +4,82 @@
 
 package kernel
 
-// fusedBF16AVX512 extrapolates n elements.
-func fusedBF16AVX512(dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedBF16AVX512 extrapolates n elements. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedBF16AVX512(dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedBF16StatsAVX512 extrapolates n elements and measures them as measureAVX512 does.
-func fusedBF16StatsAVX512(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedBF16StatsAVX512 extrapolates n elements, taken to be finite, and adds them to sums and counts. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedBF16StatsAVX512(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedF16AVX512 extrapolates n elements.
-func fusedF16AVX512(dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedF16AVX512 extrapolates n elements. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedF16AVX512(dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedF16StatsAVX512 extrapolates n elements and measures them as measureAVX512 does.
-func fusedF16StatsAVX512(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedF16StatsAVX512 extrapolates n elements, taken to be finite, and adds them to sums and counts. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedF16StatsAVX512(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedF32AVX512 extrapolates n elements.
-func fusedF32AVX512(dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedF32AVX512 extrapolates n elements. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedF32AVX512(dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedF32StatsAVX512 extrapolates n elements and measures them as measureAVX512 does.
-func fusedF32StatsAVX512(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedF32StatsAVX512 extrapolates n elements, taken to be finite, and adds them to sums and counts. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedF32StatsAVX512(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedPerOpAVX512 extrapolates n elements.
-func fusedPerOpAVX512(dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedPerOpAVX512 extrapolates n elements. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedPerOpAVX512(dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedPerOpStatsAVX512 extrapolates n elements and measures them as measureAVX512 does.
-func fusedPerOpStatsAVX512(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedPerOpStatsAVX512 extrapolates n elements, taken to be finite, and adds them to sums and counts. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedPerOpStatsAVX512(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedBF16AVX2 extrapolates n elements.
-func fusedBF16AVX2(dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedBF16AVX2 extrapolates n elements. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedBF16AVX2(dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedBF16StatsAVX2 extrapolates n elements and measures them as measureAVX2 does.
-func fusedBF16StatsAVX2(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedBF16StatsAVX2 extrapolates n elements, taken to be finite, and adds them to sums and counts. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedBF16StatsAVX2(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedF16AVX2 extrapolates n elements.
-func fusedF16AVX2(dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedF16AVX2 extrapolates n elements. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedF16AVX2(dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedF16StatsAVX2 extrapolates n elements and measures them as measureAVX2 does.
-func fusedF16StatsAVX2(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedF16StatsAVX2 extrapolates n elements, taken to be finite, and adds them to sums and counts. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedF16StatsAVX2(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedF32AVX2 extrapolates n elements.
-func fusedF32AVX2(dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedF32AVX2 extrapolates n elements. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedF32AVX2(dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedF32StatsAVX2 extrapolates n elements and measures them as measureAVX2 does.
-func fusedF32StatsAVX2(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedF32StatsAVX2 extrapolates n elements, taken to be finite, and adds them to sums and counts. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedF32StatsAVX2(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedPerOpAVX2 extrapolates n elements.
-func fusedPerOpAVX2(dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedPerOpAVX2 extrapolates n elements. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedPerOpAVX2(dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)
 
-// fusedPerOpStatsAVX2 extrapolates n elements and measures them as measureAVX2 does.
-func fusedPerOpStatsAVX2(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int)
+// fusedPerOpStatsAVX2 extrapolates n elements, taken to be finite, and adds them to sums and counts. With stream, dst is aligned to 64 bytes.
+//
+//go:noescape
+func fusedPerOpStatsAVX2(sums *[4][8]float64, counts *[2]int64, dst *byte, a *byte, s *byte, alpha float32, n int, stream bool)

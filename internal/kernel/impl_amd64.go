@@ -137,86 +137,95 @@ func (t *sums) fastMeasure(a, s, out []float32) int {
 }
 
 // fastBlock does the first elements of a sub-block in one pass over the stored
-// bytes, if there is a loop for this Mixer, and returns how many.
-func (m *Mixer) fastBlock(dst, a, s []byte, t *sums) int {
-	if m.Aligned != m.Out || m.SFT != m.Out || m.Out.Bytes() > 4 {
-		return 0
-	}
+// bytes, if there is a loop for this Mixer, and returns how many. With stream,
+// dst is aligned and written past the caches.
+func (m *Mixer) fastBlock(dst, a, s []byte, t *sums, stream bool) int {
 	n := whole(len(dst) / m.Out.Bytes())
-	if n == 0 {
+	if n == 0 || !m.onePass() {
 		return 0
 	}
+	alpha := quiet(m.Alpha)
 	switch wide := inUse == avx512; m.Rounding {
 	case Once:
-		if m.Alpha == 0 {
-			return 0
-		}
 		switch {
 		case t == nil:
-			fusedOnce(m.Out, wide, &dst[0], &a[0], &s[0], m.Alpha, n)
+			fusedOnce(m.Out, wide, &dst[0], &a[0], &s[0], alpha, n, stream)
 		default:
-			fusedOnceStats(t, m.Out, wide, &dst[0], &a[0], &s[0], m.Alpha, n)
+			fusedOnceStats(t, m.Out, wide, &dst[0], &a[0], &s[0], alpha, n, stream)
 		}
 	case PerOp:
-		if m.Out != BF16 {
-			return 0
-		}
-		alpha := quiet(m.Alpha)
 		switch {
 		case t == nil && wide:
-			fusedPerOpAVX512(&dst[0], &a[0], &s[0], alpha, n)
+			fusedPerOpAVX512(&dst[0], &a[0], &s[0], alpha, n, stream)
 		case t == nil:
-			fusedPerOpAVX2(&dst[0], &a[0], &s[0], alpha, n)
+			fusedPerOpAVX2(&dst[0], &a[0], &s[0], alpha, n, stream)
 		case wide:
-			fusedPerOpStatsAVX512(&t.product, &t.counts, &dst[0], &a[0], &s[0], alpha, n)
+			fusedPerOpStatsAVX512(&t.product, &t.counts, &dst[0], &a[0], &s[0], alpha, n, stream)
 		default:
-			fusedPerOpStatsAVX2(&t.product, &t.counts, &dst[0], &a[0], &s[0], alpha, n)
+			fusedPerOpStatsAVX2(&t.product, &t.counts, &dst[0], &a[0], &s[0], alpha, n, stream)
 		}
-	default:
-		return 0
 	}
 	return n
 }
 
-func fusedOnce(f Format, wide bool, dst, a, s *byte, alpha float32, n int) {
+// onePass reports whether there is a loop from stored bytes to stored bytes.
+func (m *Mixer) onePass() bool {
+	if m.Aligned != m.Out || m.SFT != m.Out {
+		return false
+	}
+	switch m.Rounding {
+	case Once:
+		return m.Out <= F32 && m.Alpha != 0
+	case PerOp:
+		return m.Out == BF16
+	}
+	return false
+}
+
+func fusedOnce(f Format, wide bool, dst, a, s *byte, alpha float32, n int, stream bool) {
 	switch {
 	case f == BF16 && wide:
-		fusedBF16AVX512(dst, a, s, alpha, n)
+		fusedBF16AVX512(dst, a, s, alpha, n, stream)
 	case f == BF16:
-		fusedBF16AVX2(dst, a, s, alpha, n)
+		fusedBF16AVX2(dst, a, s, alpha, n, stream)
 	case f == F16 && wide:
-		fusedF16AVX512(dst, a, s, alpha, n)
+		fusedF16AVX512(dst, a, s, alpha, n, stream)
 	case f == F16:
-		fusedF16AVX2(dst, a, s, alpha, n)
+		fusedF16AVX2(dst, a, s, alpha, n, stream)
 	case wide:
-		fusedF32AVX512(dst, a, s, alpha, n)
+		fusedF32AVX512(dst, a, s, alpha, n, stream)
 	default:
-		fusedF32AVX2(dst, a, s, alpha, n)
+		fusedF32AVX2(dst, a, s, alpha, n, stream)
 	}
 }
 
-func fusedOnceStats(t *sums, f Format, wide bool, dst, a, s *byte, alpha float32, n int) {
+func fusedOnceStats(t *sums, f Format, wide bool, dst, a, s *byte, alpha float32, n int, stream bool) {
 	switch {
 	case f == BF16 && wide:
-		fusedBF16StatsAVX512(&t.product, &t.counts, dst, a, s, alpha, n)
+		fusedBF16StatsAVX512(&t.product, &t.counts, dst, a, s, alpha, n, stream)
 	case f == BF16:
-		fusedBF16StatsAVX2(&t.product, &t.counts, dst, a, s, alpha, n)
+		fusedBF16StatsAVX2(&t.product, &t.counts, dst, a, s, alpha, n, stream)
 	case f == F16 && wide:
-		fusedF16StatsAVX512(&t.product, &t.counts, dst, a, s, alpha, n)
+		fusedF16StatsAVX512(&t.product, &t.counts, dst, a, s, alpha, n, stream)
 	case f == F16:
-		fusedF16StatsAVX2(&t.product, &t.counts, dst, a, s, alpha, n)
+		fusedF16StatsAVX2(&t.product, &t.counts, dst, a, s, alpha, n, stream)
 	case wide:
-		fusedF32StatsAVX512(&t.product, &t.counts, dst, a, s, alpha, n)
+		fusedF32StatsAVX512(&t.product, &t.counts, dst, a, s, alpha, n, stream)
 	default:
-		fusedF32StatsAVX2(&t.product, &t.counts, dst, a, s, alpha, n)
+		fusedF32StatsAVX2(&t.product, &t.counts, dst, a, s, alpha, n, stream)
 	}
 }
 
-// canStream reports whether fastCopy bypasses the caches.
-func canStream() bool { return inUse != portable }
+// canStream reports whether there are stores that bypass the caches, and direct
+// whether fastBlock may use them on dst; they need an aligned one.
+func (m *Mixer) canStream(dst []byte) (ok, direct bool) {
+	if inUse == portable {
+		return false, false
+	}
+	return true, m.onePass() && lineOffset(&dst[0]) == 0
+}
 
 // fastCopy copies src to dst, bypassing the caches unless there is little of it.
-// fastFence has to follow before another goroutine may look at dst.
 func fastCopy(dst, src []byte) {
 	n := len(src)
 	switch dst = dst[:n]; {
@@ -229,4 +238,6 @@ func fastCopy(dst, src []byte) {
 	}
 }
 
+// fastFence has to follow stores that bypass the caches before another goroutine
+// may look at what they wrote.
 func fastFence() { storeFence() }

@@ -5,7 +5,11 @@
 package kernel
 
 // measureAVX512 adds n elements to sums and counts, all of them taken to be finite.
+//
+//go:noescape
 func measureAVX512(sums *[4][8]float64, counts *[2]int64, a *float32, s *float32, out *float32, n int)
 
 // measureAVX2 adds n elements to sums and counts, all of them taken to be finite.
+//
+//go:noescape
 func measureAVX2(sums *[4][8]float64, counts *[2]int64, a *float32, s *float32, out *float32, n int)

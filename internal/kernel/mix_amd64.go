@@ -5,13 +5,21 @@
 package kernel
 
 // mixAVX512 is the loop of Mix32.
+//
+//go:noescape
 func mixAVX512(r *float32, a *float32, s *float32, alpha float32, n int)
 
-// mixPerOpAVX512 is the loop of MixPerOp32. alpha has a lower half of zero if NaN.
+// mixPerOpAVX512 is the loop of MixPerOp32. If alpha is NaN, its lower half is zero.
+//
+//go:noescape
 func mixPerOpAVX512(r *float32, a *float32, s *float32, alpha float32, n int)
 
 // mixAVX2 is the loop of Mix32.
+//
+//go:noescape
 func mixAVX2(r *float32, a *float32, s *float32, alpha float32, n int)
 
-// mixPerOpAVX2 is the loop of MixPerOp32. alpha has a lower half of zero if NaN.
+// mixPerOpAVX2 is the loop of MixPerOp32. If alpha is NaN, its lower half is zero.
+//
+//go:noescape
 func mixPerOpAVX2(r *float32, a *float32, s *float32, alpha float32, n int)

@@ -16,21 +16,21 @@ TEXT ·mixAVX512(SB), NOSPLIT, $0-40
 	VPBROADCASTD SI, Z1
 
 loop:
-	VMOVUPS (CX), Z2
-	VMOVUPS (DX), Z3
-	VSUBPS  Z3, Z2, Z4
-	VMULPS  Z0, Z4, Z4
-	VCMPPS  $0x04, Z3, Z2, K1
-	VMOVAPS Z2, Z3
-	VADDPS  Z4, Z2, K1, Z3
-	VCMPPS  $0x03, Z3, Z3, K1
-	VMOVAPS Z1, K1, Z3
-	VMOVUPS Z3, (AX)
-	ADDQ    $0x00000040, AX
-	ADDQ    $0x00000040, CX
-	ADDQ    $0x00000040, DX
-	SUBQ    $0x00000010, BX
-	JNZ     loop
+	VMOVUPS   (CX), Z2
+	VMOVUPS   (DX), Z3
+	VSUBPS    Z3, Z2, Z4
+	VCMPPS    $0x04, Z3, Z2, K1
+	VMULPS    Z0, Z4, Z3
+	VMOVAPS   Z2, Z4
+	VADDPS    Z3, Z2, K1, Z4
+	VCMPPS    $0x03, Z4, Z4, K1
+	VMOVAPS   Z1, K1, Z4
+	VMOVDQU32 Z4, (AX)
+	ADDQ      $0x00000040, AX
+	ADDQ      $0x00000040, CX
+	ADDQ      $0x00000040, DX
+	SUBQ      $0x00000010, BX
+	JNZ       loop
 	VZEROUPPER
 	RET
 
@@ -82,15 +82,15 @@ loop:
 	VPADDD  Z3, Z6, Z6
 	VPADDD  Z7, Z6, Z6
 	VPANDD  Z4, Z6, Z6
-	VADDPS  Z6, Z5, Z5
-	VCMPPS  $0x03, Z5, Z5, K1
-	VPSRLD  $0x10, Z5, Z6
-	VPANDD  Z2, Z6, Z6
-	VPADDD  Z3, Z5, Z5
-	VPADDD  Z6, Z5, Z5
-	VMOVAPS Z1, K1, Z5
-	VPANDD  Z4, Z5, Z5
-	VMOVUPS Z5, (AX)
+	VADDPS  Z6, Z5, Z6
+	VCMPPS  $0x03, Z6, Z6, K1
+	VPSRLD  $0x10, Z6, Z5
+	VPANDD  Z2, Z5, Z5
+	VPADDD  Z3, Z6, Z6
+	VPADDD  Z5, Z6, Z6
+	VMOVAPS Z1, K1, Z6
+	VPANDD  Z4, Z6, Z6
+	VMOVUPS Z6, (AX)
 	ADDQ    $0x00000040, AX
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
@@ -129,14 +129,14 @@ loop:
 	VMOVUPS      (CX), Y0
 	VMOVUPS      (DX), Y1
 	VSUBPS       Y1, Y0, Y2
-	VBROADCASTSS alpha+24(FP), Y3
-	VMULPS       Y3, Y2, Y2
-	VCMPPS       $0x00, Y1, Y0, Y1
-	VADDPS       Y2, Y0, Y2
-	VBLENDVPS    Y1, Y0, Y2, Y2
-	VCMPPS       $0x03, Y2, Y2, Y0
-	VBLENDVPS    Y0, all7fc00000<>+0(SB), Y2, Y2
-	VMOVDQU      Y2, (AX)
+	VCMPPS       $0x00, Y1, Y0, Y3
+	VBROADCASTSS alpha+24(FP), Y1
+	VMULPS       Y1, Y2, Y1
+	VADDPS       Y1, Y0, Y1
+	VBLENDVPS    Y3, Y0, Y1, Y1
+	VCMPPS       $0x03, Y1, Y1, Y0
+	VBLENDVPS    Y0, all7fc00000<>+0(SB), Y1, Y1
+	VMOVDQU      Y1, (AX)
 	ADDQ         $0x00000020, AX
 	ADDQ         $0x00000020, CX
 	ADDQ         $0x00000020, DX
@@ -181,28 +181,28 @@ loop:
 	VBLENDVPS    Y2, all7fc00000<>+0(SB), Y1, Y1
 	VPAND        allffff0000<>+0(SB), Y1, Y1
 	VSUBPS       Y1, Y0, Y1
-	VMOVAPS      Y1, Y1
-	VPSRLD       $0x10, Y1, Y2
-	VPAND        all00000001<>+0(SB), Y2, Y2
-	VPADDD       all00007fff<>+0(SB), Y1, Y1
-	VPADDD       Y2, Y1, Y1
-	VPAND        allffff0000<>+0(SB), Y1, Y1
-	VBROADCASTSS alpha+24(FP), Y2
-	VMULPS       Y2, Y1, Y1
-	VPSRLD       $0x10, Y1, Y2
-	VPAND        all00000001<>+0(SB), Y2, Y2
-	VPADDD       all00007fff<>+0(SB), Y1, Y1
-	VPADDD       Y2, Y1, Y1
-	VPAND        allffff0000<>+0(SB), Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VCMPPS       $0x03, Y0, Y0, Y1
-	VPSRLD       $0x10, Y0, Y2
-	VPAND        all00000001<>+0(SB), Y2, Y2
-	VPADDD       all00007fff<>+0(SB), Y0, Y0
-	VPADDD       Y2, Y0, Y0
-	VBLENDVPS    Y1, all7fc00000<>+0(SB), Y0, Y0
-	VPAND        allffff0000<>+0(SB), Y0, Y0
-	VMOVUPS      Y0, (AX)
+	VMOVAPS      Y1, Y2
+	VPSRLD       $0x10, Y2, Y1
+	VPAND        all00000001<>+0(SB), Y1, Y1
+	VPADDD       all00007fff<>+0(SB), Y2, Y2
+	VPADDD       Y1, Y2, Y2
+	VPAND        allffff0000<>+0(SB), Y2, Y2
+	VBROADCASTSS alpha+24(FP), Y1
+	VMULPS       Y1, Y2, Y2
+	VPSRLD       $0x10, Y2, Y1
+	VPAND        all00000001<>+0(SB), Y1, Y1
+	VPADDD       all00007fff<>+0(SB), Y2, Y2
+	VPADDD       Y1, Y2, Y2
+	VPAND        allffff0000<>+0(SB), Y2, Y2
+	VADDPS       Y2, Y0, Y2
+	VCMPPS       $0x03, Y2, Y2, Y0
+	VPSRLD       $0x10, Y2, Y1
+	VPAND        all00000001<>+0(SB), Y1, Y1
+	VPADDD       all00007fff<>+0(SB), Y2, Y2
+	VPADDD       Y1, Y2, Y2
+	VBLENDVPS    Y0, all7fc00000<>+0(SB), Y2, Y2
+	VPAND        allffff0000<>+0(SB), Y2, Y2
+	VMOVUPS      Y2, (AX)
 	ADDQ         $0x00000020, AX
 	ADDQ         $0x00000020, CX
 	ADDQ         $0x00000020, DX

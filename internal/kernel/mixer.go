@@ -51,56 +51,70 @@ func (m *Mixer) Run(dst, a, s []byte, first int64, st *Stats) {
 	need("Mixer", "a", a, n, m.Aligned)
 	need("Mixer", "s", s, n, m.SFT)
 	dst = dst[:n*m.Out.Bytes()]
-	if len(dst) >= streamMin && canStream() {
-		m.runStreamed(dst, a, s, first, st)
-		return
+	stream, direct := false, false
+	if len(dst) >= streamMin {
+		stream, direct = m.canStream(dst)
 	}
-	m.run(dst, a, s, first, st)
+	switch {
+	case direct:
+		m.run(dst, a, s, first, st, true)
+		fastFence()
+	case stream:
+		m.runBuffered(dst, a, s, first, st)
+		fastFence()
+	default:
+		m.run(dst, a, s, first, st, false)
+	}
 }
 
 // streamMin is the size of dst in bytes from which the result is written past
-// the caches: it would only evict the inputs, and reading each line of dst
-// before overwriting it costs a third of the traffic.
+// the caches, where it would only take the place of the inputs, and without
+// reading the lines of dst that are about to be overwritten.
 const streamMin = 2 << 20
 
-// run does a Run of whole elements, one sub-block after the other.
-func (m *Mixer) run(dst, a, s []byte, first int64, st *Stats) {
+// run does a Run, one sub-block after the other.
+func (m *Mixer) run(dst, a, s []byte, first int64, st *Stats, stream bool) {
 	wo, wa, ws := m.Out.Bytes(), m.Aligned.Bytes(), m.SFT.Bytes()
 	for len(dst) > 0 {
 		n := min(len(dst)/wo, block)
-		m.block(dst[:n*wo], a[:n*wa], s[:n*ws], first, st)
+		m.block(dst[:n*wo], a[:n*wa], s[:n*ws], first, st, stream)
 		dst, a, s, first = dst[n*wo:], a[n*wa:], s[n*ws:], first+int64(n)
 	}
 }
 
-// runStreamed is run for a large dst: each sub-block is computed in a buffer
-// that stays in the first-level cache and copied from there.
-func (m *Mixer) runStreamed(dst, a, s []byte, first int64, st *Stats) {
+// runBuffered is run for what cannot be written past the caches directly: each
+// sub-block is computed in a buffer that stays in the first-level cache, and
+// copied from there.
+func (m *Mixer) runBuffered(dst, a, s []byte, first int64, st *Stats) {
 	var buf [block * 8]byte
 	wo, wa, ws := m.Out.Bytes(), m.Aligned.Bytes(), m.SFT.Bytes()
 	for len(dst) > 0 {
 		n := min(len(dst)/wo, block)
-		m.block(buf[:n*wo], a[:n*wa], s[:n*ws], first, st)
+		m.block(buf[:n*wo], a[:n*wa], s[:n*ws], first, st, false)
 		fastCopy(dst[:n*wo], buf[:n*wo])
 		dst, a, s, first = dst[n*wo:], a[n*wa:], s[n*ws:], first+int64(n)
 	}
-	fastFence()
 }
 
 // block computes one sub-block. The three slices have its exact size.
-func (m *Mixer) block(dst, a, s []byte, first int64, st *Stats) {
+func (m *Mixer) block(dst, a, s []byte, first int64, st *Stats, stream bool) {
 	n := len(dst) / m.Out.Bytes()
 	if st == nil {
-		done := m.fastBlock(dst, a, s, nil)
+		done := m.fastBlock(dst, a, s, nil, stream)
 		m.stages(dst, a, s, done, n, first, nil)
 		return
 	}
 	var t sums
-	done := m.fastBlock(dst, a, s, &t)
+	done := m.fastBlock(dst, a, s, &t, stream)
 	m.stages(dst, a, s, done, n, first, &t)
 	if !t.flush(st, n) {
-		t = sums{}
-		m.recount(dst, a, s, n, &t)
+		// Not only the sums: with statistics, fastBlock may leave NaNs that are
+		// not canonical.
+		if stream {
+			fastFence() // what is written twice is to be written in this order
+		}
+		t = sums{careful: true}
+		m.stages(dst, a, s, 0, n, first, &t)
 		t.flush(st, n)
 	}
 }
@@ -169,19 +183,5 @@ func keepF64(dst, a []byte, va, vs []float32) {
 		if x == vs[i] {
 			copy(dst[8*i:8*i+8], a[8*i:8*i+8])
 		}
-	}
-}
-
-// recount measures n finished elements with sums.count.
-func (m *Mixer) recount(dst, a, s []byte, n int, t *sums) {
-	var fa, fs, fr [chunk]float32
-	wo, wa, ws := m.Out.Bytes(), m.Aligned.Bytes(), m.SFT.Bytes()
-	for i := 0; i < n; {
-		j := min(i+chunk, n)
-		Widen(fa[:j-i], a[i*wa:], m.Aligned)
-		Widen(fs[:j-i], s[i*ws:], m.SFT)
-		Widen(fr[:j-i], dst[i*wo:], m.Out)
-		t.count(fa[:j-i], fs[:j-i], fr[:j-i])
-		i = j
 	}
 }

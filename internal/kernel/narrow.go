@@ -67,7 +67,12 @@ func toBF16(x float32) uint16 {
 
 // roundBF16 is the float32 value of toBF16(x).
 func roundBF16(x float32) float32 {
-	return math.Float32frombits(uint32(toBF16(x)) << 16)
+	b := math.Float32bits(x)
+	b = (b + 0x7FFF + b>>16&1) &^ 0xFFFF
+	if x != x {
+		b = nanF32
+	}
+	return math.Float32frombits(b)
 }
 
 // toF16 rounds x to F16, ties to even.

@@ -41,8 +41,8 @@ func Measure(st *Stats, a, s, out []float32) {
 		var t sums
 		t.measure(a[:n], s[:n], out[:n])
 		if !t.flush(st, n) {
-			t = sums{}
-			t.count(a[:n], s[:n], out[:n])
+			t = sums{careful: true}
+			t.measure(a[:n], s[:n], out[:n])
 			t.flush(st, n)
 		}
 		a, s, out = a[n:], s[n:], out[n:]
@@ -59,14 +59,15 @@ const (
 // The assembly adds every element to product, finite or not. That is found out
 // afterwards: a sum of squares of float32 is finite in float64 exactly if all of
 // them are, finite a and δ mean finite s, and finite a and out-a finite out. So
-// flush refuses such a sub-block, and the caller counts it again with count,
-// which looks at each element. A file of nothing but NaN is slow, and measured
-// correctly.
+// flush refuses such a sub-block, and the caller does it again, careful. A file
+// of nothing but NaN is slow, and measured correctly.
 type sums struct {
 	product [4][lanes]float64
 	counts  [2]int64
 
 	nan, inf, inputNaN, inputInf, overflow int64
+
+	careful bool // look at each element
 }
 
 // Indices of sums.product and sums.counts, which the assembly knows.
@@ -78,7 +79,10 @@ const (
 // measure adds elements by whatever implementation is in use. The number of
 // elements already in t is a multiple of lanes.
 func (t *sums) measure(a, s, out []float32) {
-	done := t.fastMeasure(a, s, out)
+	done := 0
+	if !t.careful {
+		done = t.fastMeasure(a, s, out)
+	}
 	t.count(a[done:], s[done:], out[done:])
 }
 
@@ -99,7 +103,7 @@ func (t *sums) count(a, s, out []float32) {
 		if x != y && x == z {
 			t.counts[swallowed]++
 		}
-		l := i % lanes
+		l := i & (lanes - 1)
 		t.product[delta2][l] += float64(d) * float64(d)
 		t.product[aligned2][l] += float64(x) * float64(x)
 		t.product[step2][l] += float64(e) * float64(e)
@@ -132,8 +136,8 @@ func (t *sums) exception(x, y, z float32) {
 	}
 }
 
-// flush adds a sub-block of n elements to st, or returns false, with st as it
-// was, if elements got into the sums that do not belong there.
+// flush adds a sub-block of n elements to st. It returns false, with st as it was,
+// if elements got into the sums that do not belong there; never if careful.
 func (t *sums) flush(st *Stats, n int) bool {
 	dd, aa, ee := reduce(&t.product[delta2]), reduce(&t.product[aligned2]), reduce(&t.product[step2])
 	if dd-dd != 0 || aa-aa != 0 || ee-ee != 0 {

@@ -200,7 +200,7 @@ func Open(dir string) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Checkpoint{name: dir, files: d.fs, closers: []io.Closer{d.root}}
+	c := &Checkpoint{name: dir, files: d, closers: []io.Closer{d}}
 	if err := c.open(d); err != nil {
 		c.Close()
 		return nil, err

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"sort"
-	"strings"
+	"strconv"
 
 	"expo/weights/tensor"
 )
@@ -21,12 +19,18 @@ type Config struct {
 	fields map[string]any
 }
 
-// ParseConfig reads config.json. It must be one JSON object.
+// ParseConfig reads config.json. It must be one JSON object; the bare words
+// NaN, Infinity and -Infinity, which Python writes for such numbers (the
+// time_step_limit of state-space models has one), are taken, and appear in
+// Fields and Value as strings.
 func ParseConfig(b []byte) (*Config, error) {
-	dec := json.NewDecoder(bytes.NewReader(b))
+	dec := json.NewDecoder(bytes.NewReader(replaceNonFinite(b, strconv.Quote)))
 	dec.UseNumber()
 	c := &Config{raw: bytes.Clone(b)}
 	if err := dec.Decode(&c.fields); err != nil {
+		if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return nil, errors.New("not a JSON object")
+		}
 		if errors.Is(err, io.EOF) {
 			err = errors.New("empty file")
 		}
@@ -37,6 +41,10 @@ func ParseConfig(b []byte) (*Config, error) {
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return nil, errors.New("not valid JSON: something follows the object")
+	}
+	// As strings these words would also pass for keys.
+	if !json.Valid(replaceNonFinite(b, numberOfLength)) {
+		return nil, errors.New("not valid JSON: NaN or Infinity stands in place of a key")
 	}
 	return c, nil
 }
@@ -76,7 +84,10 @@ func (c *Config) Int(key string) (int64, bool) {
 		return 0, false
 	}
 	i, err := n.Int64()
-	return i, err == nil
+	if err != nil {
+		return 0, false
+	}
+	return i, true
 }
 
 // Bool is Value where it is a boolean.
@@ -114,113 +125,3 @@ var dtypeKeys = []string{"dtype", "torch_dtype"}
 // TieWordEmbeddings says whether the output head is the embedding. Where the
 // key is absent (ok is false) transformers takes the model type's default.
 func (c *Config) TieWordEmbeddings() (tied, ok bool) { return c.Bool("tie_word_embeddings") }
-
-// Edited is the file with the declared dtype replaced, wherever it stands and
-// under whichever key it has (also inside text_config and its like), and with
-// the named top-level keys taken out; every other byte stays as it was. A file
-// that declares no dtype gets none: readers then take it from the weights.
-func (c *Config) Edited(dtype tensor.DType, remove ...string) ([]byte, error) {
-	if !c.Exists() {
-		return nil, nil
-	}
-	edits, err := c.edits(dtype, remove)
-	if err != nil {
-		return nil, err
-	}
-	out := bytes.Clone(c.raw)
-	sort.Slice(edits, func(i, j int) bool { return edits[i].from > edits[j].from })
-	for _, e := range edits {
-		out = append(out[:e.from:e.from], append([]byte(e.text), out[e.to:]...)...)
-	}
-	if _, err := ParseConfig(out); err != nil {
-		return nil, fmt.Errorf("checkpoint: config.json could not be edited: %w", err)
-	}
-	return out, nil
-}
-
-type edit struct {
-	from, to int64
-	text     string
-}
-
-// edits walks the document token by token and notes the stretches to replace.
-func (c *Config) edits(dtype tensor.DType, remove []string) ([]edit, error) {
-	var edits []edit
-	dec := json.NewDecoder(bytes.NewReader(c.raw))
-	dec.UseNumber()
-	// skip finds the next byte that is neither white space nor one of sep.
-	skip := func(from int64, sep string) int64 {
-		for from < int64(len(c.raw)) && strings.IndexByte(" \t\r\n"+sep, c.raw[from]) >= 0 {
-			from++
-		}
-		return from
-	}
-	var walk func(path []string) error
-	object := func(path []string) error {
-		for dec.More() {
-			before := dec.InputOffset()
-			tok, err := dec.Token()
-			if err != nil {
-				return err
-			}
-			key, _ := tok.(string)
-			valueStart := skip(dec.InputOffset(), ":")
-			if err := walk(append(path, key)); err != nil {
-				return err
-			}
-			end := dec.InputOffset()
-			switch {
-			case len(path) == 0 && slices.Contains(remove, key):
-				edits = append(edits, c.removal(before, end))
-			case dtype != tensor.Invalid && slices.Contains(dtypeKeys, key) && declaresDType(path) && c.raw[valueStart] == '"':
-				edits = append(edits, edit{valueStart, end, `"` + dtype.ConfigName() + `"`})
-			}
-		}
-		_, err := dec.Token() // }
-		return err
-	}
-	walk = func(path []string) error {
-		tok, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		switch tok {
-		case json.Delim('{'):
-			return object(path)
-		case json.Delim('['):
-			for dec.More() {
-				if err := walk(append(path, "[]")); err != nil {
-					return err
-				}
-			}
-			_, err := dec.Token() // ]
-			return err
-		}
-		return nil
-	}
-	return edits, walk(nil)
-}
-
-// removal is the edit that takes out the member between before, where the
-// member before it ended, and end, with one of its two commas.
-func (c *Config) removal(before, end int64) edit {
-	if rest := bytes.TrimLeft(c.raw[before:], " \t\r\n"); rest[0] == ',' {
-		return edit{before, end, ""}
-	}
-	rest := bytes.TrimLeft(c.raw[end:], " \t\r\n")
-	if len(rest) > 0 && rest[0] == ',' {
-		end = int64(len(c.raw)-len(rest)) + 1
-	}
-	return edit{before, end, ""}
-}
-
-// declaresDType tells the places where a dtype speaks of the weights: the top
-// and the configurations of sub-models, not the parameters of a quantizer.
-func declaresDType(path []string) bool {
-	for _, p := range path {
-		if !strings.HasSuffix(p, "_config") || strings.HasPrefix(p, "quantization") {
-			return false
-		}
-	}
-	return true
-}

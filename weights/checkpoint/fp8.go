@@ -3,50 +3,59 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
+	"strconv"
 	"strings"
-	"sync"
-
-	"encoding/binary"
 
 	"expo/weights/tensor"
 )
 
 // Quantization names what config.json says about quantized weights:
-// quant_method under quantization_config (or compression_config), "" if none.
+// quant_method under quantization_config or compression_config, at the top or
+// in text_config; "" if none, "unnamed" if there is one without that key.
 func (c *Config) Quantization() string {
+	q, ok := c.quantizer()
+	if !ok {
+		return ""
+	}
+	if m, ok := q["quant_method"].(string); ok {
+		return m
+	}
+	return "unnamed"
+}
+
+func (c *Config) quantizer() (map[string]any, bool) {
 	for _, key := range quantizationKeys {
-		if q, ok := c.Object(key); ok {
-			if m, ok := q["quant_method"].(string); ok {
-				return m
-			}
-			return "unnamed"
+		v, _ := c.Value(key)
+		if q, ok := v.(map[string]any); ok {
+			return q, true
 		}
 	}
-	return ""
+	return nil, false
 }
 
 var quantizationKeys = []string{"quantization_config", "compression_config"}
 
-// scaleSuffixes are the names under which the scale of X.weight is stored, in
-// place of "weight": DeepSeek's and Qwen's, and that of compressed-tensors.
-// Both multiply, despite the name of the first.
-var scaleSuffixes = []string{"weight_scale_inv", "weight_scale"}
+// scaleSuffixes follow the name of a weight in that of its scale: DeepSeek's
+// and Qwen's, and that of compressed-tensors. Both multiply, despite the name
+// of the first.
+var scaleSuffixes = []string{"_scale_inv", "_scale"}
 
-// activationSuffixes are scales of activations; they mean nothing once the
-// weights are no longer FP8.
-var activationSuffixes = []string{"input_scale", "output_scale", "activation_scale"}
+// activationSuffixes are scales of activations, in place of "weight"; they
+// mean nothing once the weights are no longer FP8.
+var activationSuffixes = []string{"input_scale", "input_scale_ub", "output_scale", "activation_scale"}
 
 // HasFP8 reports whether any tensor is stored as F8_E4M3 or F8_E5M2.
 func (c *Checkpoint) HasFP8() bool {
 	for t := range c.Tensors() {
-		if t.DType == tensor.F8E4M3 || t.DType == tensor.F8E5M2 {
+		if isFP8(t) {
 			return true
 		}
 	}
 	return false
 }
+
+func isFP8(t tensor.Tensor) bool { return t.DType == tensor.F8E4M3 || t.DType == tensor.F8E5M2 }
 
 // Dequantize gives the checkpoint in which every FP8 weight that has a scale
 // is float32, value = float32(q) · float32(scale), one rounding, computed when
@@ -54,19 +63,21 @@ func (c *Checkpoint) HasFP8() bool {
 // are: their value is the code's own. Shards keep their names and order. c
 // must stay open.
 //
-// A scale is X.weight_scale_inv or X.weight_scale for X.weight of shape
-// (rows, columns): a scalar, one per row (rows, 1) or (rows), or a grid over
-// blocks of quantization_config.weight_block_size, the last of which may be
-// ragged; F32, BF16, F16, or the bare exponents F8_E8M0 and U8 (2^(byte−127)).
+// The scale of X is X_scale_inv or X_scale; X is usually named "….weight", and
+// of shape (rows, columns), or (experts, rows, columns). A scale is one number,
+// one per row (rows, 1) or (rows), or a grid over blocks of
+// quantization_config.weight_block_size, the last of which may be ragged, each
+// once per expert; its type is F32, BF16, F16, or that of a bare exponent,
+// F8_E8M0 and U8 (2^(byte−127)). The scale may lie in another shard.
 //
 // Other ways of quantizing (GPTQ, AWQ, bitsandbytes, MXFP4 …) are refused by
-// name.
+// name, as is a scale that fits no rule.
 func (c *Checkpoint) Dequantize() (*Checkpoint, error) {
 	method := c.config.Quantization()
 	switch method {
 	case "", "fp8", "compressed-tensors", "fbgemm_fp8":
 	default:
-		return nil, fmt.Errorf("checkpoint: %s is quantized with %s, whose codes cannot be extrapolated; use the model it was made from", c.name, method)
+		return nil, fmt.Errorf("checkpoint: %s is quantized with %s, whose codes cannot be extrapolated; use the model it was made from", c.name, plain(method))
 	}
 	if !c.HasFP8() {
 		if method != "" {
@@ -74,46 +85,11 @@ func (c *Checkpoint) Dequantize() (*Checkpoint, error) {
 		}
 		return c, nil
 	}
-	block := c.config.blockSize()
-	drop := make(map[string]bool)
-	scaled := make(map[string]tensor.Tensor)
-	var errs []error
-	for t := range c.Tensors() {
-		base, ok := strings.CutSuffix(t.Name, "weight")
-		if !ok || t.DType != tensor.F8E4M3 && t.DType != tensor.F8E5M2 {
-			continue
-		}
-		for _, suffix := range activationSuffixes {
-			if _, ok := c.Tensor(base + suffix); ok {
-				drop[base+suffix] = true
-			}
-		}
-		for _, suffix := range scaleSuffixes {
-			s, ok := c.Tensor(base + suffix)
-			if !ok {
-				continue
-			}
-			d, err := newDequantizer(t, s, block)
-			if err != nil {
-				errs = append(errs, err)
-				break
-			}
-			drop[s.Name] = true
-			scaled[t.Name] = tensor.Tensor{Name: t.Name, DType: tensor.F32, Shape: t.Shape, Data: d}
-			break
-		}
-	}
-	for t := range c.Tensors() {
-		for _, suffix := range scaleSuffixes {
-			if strings.HasSuffix(t.Name, "."+suffix) && !drop[t.Name] && len(errs) == 0 {
-				errs = append(errs, fmt.Errorf("%s: no FP8 weight beside it that it could scale", t.Name))
-			}
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	scaled, drop, err := c.scales()
+	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %s: %w", c.name, err)
 	}
-	out := &Checkpoint{name: c.name, files: c.files, sources: c.sources}
+	out := &Checkpoint{name: c.name, files: c.files, sources: c.sources, skipped: c.skipped}
 	for _, s := range c.shards {
 		n := Shard{File: s.File}
 		for _, t := range s.Tensors {
@@ -121,18 +97,119 @@ func (c *Checkpoint) Dequantize() (*Checkpoint, error) {
 				continue
 			}
 			if d, ok := scaled[t.Name]; ok {
-				t = d
+				t = tensor.Tensor{Name: t.Name, DType: tensor.F32, Shape: t.Shape, Data: d}
 			}
 			n.Tensors = append(n.Tensors, t)
 		}
 		out.shards = append(out.shards, n)
 	}
-	return out, out.init()
+	if err := out.init(); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
-// blockSize is quantization_config.weight_block_size, or (0, 0).
+// scales finds the scale of every FP8 tensor, and which tensors are of no use
+// afterwards.
+func (c *Checkpoint) scales() (map[string]*dequantizer, map[string]bool, error) {
+	block := c.config.blockSize()
+	scaled := make(map[string]*dequantizer)
+	drop := make(map[string]bool)
+	bare := make(map[string]string) // folder → an FP8 tensor in it without a scale
+	var errs faults
+	for t := range c.Tensors() {
+		if !isFP8(t) {
+			continue
+		}
+		if base, ok := strings.CutSuffix(t.Name, "weight"); ok {
+			for _, suffix := range activationSuffixes {
+				drop[base+suffix] = true
+			}
+		}
+		s, ok := c.scaleOf(t.Name)
+		if !ok {
+			bare[folder(t.Name)] = t.Name
+			continue
+		}
+		d, err := newDequantizer(t, s, block)
+		if err != nil {
+			errs.add(err)
+			continue
+		}
+		scaled[t.Name], drop[s.Name] = d, true
+	}
+	if len(errs.list) > 0 {
+		return nil, nil, errs.join()
+	}
+	// What is left over and called a scale belongs to some way of quantizing
+	// that is not known here; passing over it would give wrong weights.
+	for t := range c.Tensors() {
+		if drop[t.Name] {
+			continue
+		}
+		last := strings.TrimPrefix(t.Name, folder(t.Name))
+		if beside, ok := bare[folder(t.Name)]; ok && beside != t.Name && strings.Contains(last, "scale") {
+			errs.add(fmt.Errorf("%s: not known how it scales %s beside it", t.Name, beside))
+		} else if last == "weight_scale_inv" || last == "weight_scale" {
+			errs.add(fmt.Errorf("%s: no FP8 weight beside it that it could scale", t.Name))
+		}
+	}
+	return scaled, drop, errs.join()
+}
+
+func (c *Checkpoint) scaleOf(name string) (tensor.Tensor, bool) {
+	for _, suffix := range scaleSuffixes {
+		if s, ok := c.Tensor(name + suffix); ok {
+			return s, true
+		}
+	}
+	return tensor.Tensor{}, false
+}
+
+// folder is a tensor's name up to and with its last dot.
+func folder(name string) string { return name[:strings.LastIndexByte(name, '.')+1] }
+
+// faults collects errors for one line: the first few, and how many there are.
+type faults struct {
+	list  []string
+	count int
+}
+
+func (f *faults) add(err error) {
+	if f.count++; len(f.list) < 3 {
+		f.list = append(f.list, err.Error())
+	}
+}
+
+func (f *faults) join() error {
+	if f.count == 0 {
+		return nil
+	}
+	text := strings.Join(f.list, "; ")
+	if more := f.count - len(f.list); more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return errors.New(text)
+}
+
+// plain quotes a word of a foreign file that is not one of letters, digits and
+// a few signs.
+func plain(s string) string {
+	if len(s) > 64 {
+		s = s[:64] + "…"
+	}
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool {
+		return r != '_' && r != '-' && r != '.' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// blockSize is quantization_config.weight_block_size, (rows, columns), or
+// (0, 0).
 func (c *Config) blockSize() [2]int {
-	q, _ := c.Object("quantization_config")
+	q, _ := c.quantizer()
 	list, _ := q["weight_block_size"].([]any)
 	var b [2]int
 	if len(list) != 2 {
@@ -154,143 +231,4 @@ func parseInt(v any) (int64, error) {
 		return 0, errors.New("not a number")
 	}
 	return n.Int64()
-}
-
-// dequantizer computes float32 values of a scaled FP8 weight on demand.
-type dequantizer struct {
-	q              tensor.Tensor
-	scale          tensor.Tensor
-	columns        int64 // of the weight, all dimensions but the last folded into rows
-	blockR, blockC int64
-	scaleC         int64 // columns of the scale grid
-
-	once   sync.Once
-	scales []float32
-	err    error
-}
-
-func newDequantizer(q, s tensor.Tensor, block [2]int) (*dequantizer, error) {
-	elements := q.Elements()
-	d := &dequantizer{q: q, scale: s, columns: 1}
-	if len(q.Shape) > 0 {
-		d.columns = int64(q.Shape[len(q.Shape)-1])
-	}
-	rows := int64(0)
-	if d.columns > 0 {
-		rows = elements / d.columns
-	}
-	if !s.DType.Float() && s.DType != tensor.U8 && s.DType != tensor.F8E8M0 {
-		return nil, fmt.Errorf("%s: a scale of type %v is not known", s.Name, s.DType)
-	}
-	n := s.Elements()
-	// The grid is that of the configuration if it fits, the scale's own shape
-	// otherwise (transformers derives it from the latter alone and refuses
-	// ragged blocks).
-	sr, sc := n, int64(1)
-	if len(s.Shape) >= 2 {
-		sc = int64(s.Shape[len(s.Shape)-1])
-		if sc > 0 {
-			sr = n / sc
-		}
-	}
-	switch {
-	case elements == 0 || n == 1:
-		d.blockR, d.blockC, d.scaleC = max(rows, 1), max(d.columns, 1), 1
-	case block[0] > 0 && sr == ceilDiv(rows, int64(block[0])) && sc == ceilDiv(d.columns, int64(block[1])):
-		d.blockR, d.blockC, d.scaleC = int64(block[0]), int64(block[1]), sc
-	case sc == 1 && sr == rows:
-		d.blockR, d.blockC, d.scaleC = 1, d.columns, 1
-	case sr > 0 && sc > 0 && rows%sr == 0 && d.columns%sc == 0:
-		d.blockR, d.blockC, d.scaleC = rows/sr, d.columns/sc, sc
-	default:
-		return nil, fmt.Errorf("%s: shape %v does not fit the weight's %v in blocks of %v", s.Name, s.Shape, q.Shape, block)
-	}
-	return d, nil
-}
-
-func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }
-
-// load reads the scales, 1/16,384 of the weight's size at the usual blocks.
-func (d *dequantizer) load() error {
-	d.once.Do(func() {
-		n := d.scale.Elements()
-		d.scales = make([]float32, n)
-		if d.scale.DType.Float() {
-			d.err = d.scale.ReadFloat32(d.scales, 0)
-			return
-		}
-		b := make([]byte, n)
-		if d.err = tensor.ReadFull(d.scale.Data, b, 0); d.err != nil {
-			d.err = fmt.Errorf("%s: %w", d.scale.Name, d.err)
-			return
-		}
-		for i, e := range b {
-			switch e {
-			case 0xff:
-				d.scales[i] = float32(math.NaN())
-			default:
-				d.scales[i] = float32(math.Ldexp(1, int(e)-127))
-			}
-		}
-	})
-	return d.err
-}
-
-// ReadAt fills p with little-endian float32 values; off and len(p) may be any
-// number of bytes.
-func (d *dequantizer) ReadAt(p []byte, off int64) (int, error) {
-	if err := d.load(); err != nil {
-		return 0, err
-	}
-	size := d.q.Elements() * 4
-	if off < 0 || off > size {
-		return 0, fmt.Errorf("checkpoint: %s: offset %d of %d", d.q.Name, off, size)
-	}
-	want := len(p)
-	if int64(want) > size-off {
-		p = p[:size-off]
-	}
-	const chunk = 16 << 10
-	vals := make([]float32, min(chunk, len(p)/4+2))
-	buf := make([]byte, 4*len(vals))
-	for done := 0; done < len(p); {
-		pos := off + int64(done)
-		first := pos / 4
-		n := min(int64(len(vals)), d.q.Elements()-first)
-		if err := d.values(vals[:n], first); err != nil {
-			return done, err
-		}
-		for i, v := range vals[:n] {
-			binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(v))
-		}
-		done += copy(p[done:], buf[pos%4:4*n])
-	}
-	if len(p) < want {
-		return len(p), io.EOF
-	}
-	return len(p), nil
-}
-
-func (d *dequantizer) values(dst []float32, first int64) error {
-	if err := d.q.ReadFloat32(dst, first); err != nil {
-		return err
-	}
-	for i := 0; i < len(dst); {
-		at := first + int64(i)
-		row, col := at/d.columns, at%d.columns
-		blockEnd := min((col/d.blockC+1)*d.blockC, d.columns)
-		n := min(int(blockEnd-col), len(dst)-i)
-		s := d.scales[row/d.blockR*d.scaleC+col/d.blockC]
-		for j := range dst[i : i+n] {
-			dst[i+j] *= s
-		}
-		i += n
-	}
-	return nil
-}
-
-// Dequantized reports whether a tensor is one that Dequantize computes.
-func Dequantized(t tensor.Tensor) bool {
-	_, ok := t.Data.(*dequantizer)
-	return ok
 }

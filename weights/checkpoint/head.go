@@ -1,6 +1,9 @@
 package checkpoint
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // Heads and embeddings go by few names. They matter only where a head may be
 // left out because it is the embedding, so an unknown name costs nothing but
@@ -19,16 +22,20 @@ func (c *Checkpoint) Embedding() (string, bool) { return c.find(embeddingNames, 
 // IsHead tells whether a tensor's name is one that heads have.
 func IsHead(name string) bool { return named(name, headNames, true) }
 
-// find takes the shortest matching name: in models of several parts the
-// decoder's stands nearest to the top.
+// find takes the matching name with the fewest dots, then the shortest: in
+// models of several parts the decoder's stands nearest to the top.
 func (c *Checkpoint) find(names []string, top bool) (string, bool) {
 	best := ""
 	for t := range c.Tensors() {
-		if named(t.Name, names, top) && (best == "" || len(t.Name) < len(best)) {
+		if named(t.Name, names, top) && (best == "" || nearer(t.Name, best)) {
 			best = t.Name
 		}
 	}
 	return best, best != ""
+}
+
+func nearer(a, b string) bool {
+	return cmp.Or(cmp.Compare(strings.Count(a, "."), strings.Count(b, ".")), cmp.Compare(len(a), len(b))) < 0
 }
 
 // named matches whole names, or a name's end after a dot. "output.weight"

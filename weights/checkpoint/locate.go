@@ -19,54 +19,6 @@ import (
 	"expo/weights/torchbin"
 )
 
-// directory is a model directory through a root that its links cannot leave.
-type directory struct {
-	name   string // as the user wrote it
-	root   *os.Root
-	prefix string // of the directory inside root, slash-separated
-	fs     fs.FS
-}
-
-// openDirectory confines all further access to dir, or, where dir is a
-// snapshot of the Hugging Face cache, to that cache: its files are links to
-// ../../blobs/<etag> and, since huggingface_hub 2.4, on to a store that all
-// repositories share.
-func openDirectory(dir string) (*directory, error) {
-	rootDir, prefix := dir, "."
-	if abs, err := resolve(dir); err == nil {
-		snapshots, commit := filepath.Split(abs)
-		repo := filepath.Dir(filepath.Clean(snapshots))
-		if filepath.Base(filepath.Clean(snapshots)) == "snapshots" && strings.HasPrefix(filepath.Base(repo), "models--") {
-			rootDir = filepath.Dir(repo)
-			prefix = path.Join(filepath.Base(repo), "snapshots", commit)
-		}
-	}
-	root, err := os.OpenRoot(rootDir)
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint: %w", err)
-	}
-	sub, err := fs.Sub(root.FS(), prefix)
-	if err != nil {
-		root.Close()
-		return nil, fmt.Errorf("checkpoint: %s: %w", dir, err)
-	}
-	return &directory{dir, root, prefix, sub}, nil
-}
-
-// resolve is the absolute path of dir with all links followed.
-func resolve(dir string) (string, error) {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
-	}
-	return filepath.EvalSymlinks(abs)
-}
-
-func (d *directory) exists(name string) bool {
-	_, err := d.root.Lstat(path.Join(d.prefix, name))
-	return err == nil
-}
-
 // maxIndexSize bounds an index file; the largest published ones, with some
 // 100,000 expert tensors, have about 10 MB.
 const maxIndexSize = 256 << 20
@@ -94,7 +46,7 @@ func (d *directory) locate() ([]string, *index, error) {
 // noWeights says what is there instead of weights, since the usual reasons
 // have different remedies.
 func (d *directory) noWeights() error {
-	entries, err := fs.ReadDir(d.fs, ".")
+	entries, err := d.ReadDir(".")
 	if err != nil {
 		return fmt.Errorf("checkpoint: %s: %w", d.name, err)
 	}
@@ -112,7 +64,7 @@ func (d *directory) noWeights() error {
 		}
 	}
 	if len(found) > 0 {
-		msg += "; found instead " + strings.Join(found, ", ")
+		msg += "; found instead " + strings.Join(clip(found), ", ")
 	}
 	return fmt.Errorf("checkpoint: %s %s", d.name, msg)
 }
@@ -126,7 +78,7 @@ type index struct {
 
 func (d *directory) readIndex(name string) (*index, error) {
 	full := filepath.Join(d.name, name)
-	f, err := d.root.Open(path.Join(d.prefix, name))
+	f, err := d.open(name)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %s: %w", full, escapeHint(err))
 	}
@@ -172,7 +124,7 @@ func parseIndex(b []byte) (*index, error) {
 	}
 	if len(bad) > 0 {
 		slices.Sort(bad)
-		return nil, fmt.Errorf("weight_map names %s: a shard must be a plain file name inside the directory", strings.Join(bad, ", "))
+		return nil, fmt.Errorf("weight_map names %s: a shard must be a plain file name inside the directory", strings.Join(clip(bad), ", "))
 	}
 	slices.Sort(x.files)
 	return x, nil
@@ -205,16 +157,21 @@ func (x *index) check(c *Checkpoint) error {
 		return nil
 	}
 	sort.Strings(missing)
-	n := len(missing)
-	if n > 5 {
-		missing = append(missing[:5], "…")
+	return fmt.Errorf("checkpoint: %s: %d of %d tensors are not in the shard that the index names: %s; download the model again",
+		x.file, len(missing), len(x.weights), strings.Join(clip(missing), ", "))
+}
+
+// clip keeps an error line short when a directory has a thousand faults.
+func clip(list []string) []string {
+	if len(list) > 5 {
+		return append(list[:5:5], "…")
 	}
-	return fmt.Errorf("checkpoint: %s: %d of %d tensors are not in the shard that the index names: %s; download the model again", x.file, n, len(x.weights), strings.Join(missing, ", "))
+	return list
 }
 
 func (d *directory) openShard(name string) (Shard, Source, io.Closer, []string, error) {
 	full := filepath.Join(d.name, name)
-	f, err := d.root.Open(path.Join(d.prefix, name))
+	f, err := d.open(name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("%w; the download is incomplete", err)
@@ -230,8 +187,7 @@ func (d *directory) openShard(name string) (Shard, Source, io.Closer, []string, 
 	return shard, src, f, skipped, nil
 }
 
-// readShard reads the header of an open weight file; its first bytes say
-// which format it has, since files do get renamed.
+// readShard reads the header of an open weight file of either format.
 func readShard(f *os.File, full, name string) (Shard, Source, []string, error) {
 	fail := func(err error) (Shard, Source, []string, error) {
 		return Shard{}, Source{}, nil, fmt.Errorf("checkpoint: %s: %w", full, err)
@@ -266,33 +222,19 @@ func readShard(f *os.File, full, name string) (Shard, Source, []string, error) {
 	return shard, Source{File: name, Size: size, ModTime: info.ModTime(), f: f}, skipped, nil
 }
 
-// isTorch decides by content where that is clear (zip, pickle), by name
-// otherwise, so that the reader's own message explains a damaged file.
+// isTorch goes by the name where it has one of the usual endings, so that the
+// right reader explains a damaged or renamed file, and by content otherwise.
 func isTorch(f io.ReaderAt, name string) bool {
+	switch path.Ext(name) {
+	case ".safetensors":
+		return false
+	case ".bin", ".pt", ".pth":
+		return true
+	}
+	// A zip, or a pickle of protocol 2. A safetensors header of 640 bytes and
+	// more may begin like the latter, but the third byte of its length is zero,
+	// and that of the pickle an opcode.
 	var b [4]byte
 	n, _ := f.ReadAt(b[:], 0)
-	if n == 4 && (string(b[:]) == "PK\x03\x04" || b[0] == 0x80 && b[1] == 2) {
-		// A safetensors header of 0x02…80 bytes begins alike; its name settles it.
-		return !strings.HasSuffix(name, ".safetensors")
-	}
-	return strings.HasSuffix(name, ".bin") || strings.HasSuffix(name, ".pt") || strings.HasSuffix(name, ".pth")
-}
-
-// blobDigest is the SHA-256 that the Hugging Face cache put into the name of
-// the blob behind a snapshot's link, or "".
-func (d *directory) blobDigest(name string) string {
-	target, err := d.root.Readlink(path.Join(d.prefix, name))
-	if err != nil {
-		return ""
-	}
-	etag := filepath.Base(target)
-	if len(etag) != 64 || strings.Trim(etag, "0123456789abcdef") != "" {
-		return ""
-	}
-	// A blob of the shared store is named by its Xet hash, which has the same
-	// form but is no SHA-256: only ../../blobs/<etag> counts.
-	if filepath.ToSlash(target) != "../../blobs/"+etag {
-		return ""
-	}
-	return etag
+	return n == 4 && (string(b[:]) == "PK\x03\x04" || b[0] == 0x80 && b[1] == 2 && b[2] != 0)
 }

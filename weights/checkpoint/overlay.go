@@ -2,16 +2,18 @@ package checkpoint
 
 import (
 	"bytes"
-	"errors"
+	"io"
 	"io/fs"
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"time"
 )
 
 // Overlay is base with some files of its top directory replaced or added;
-// nil contents take a file away. A nil base is an empty directory.
+// nil contents take a file away. A nil base is an empty directory. Names with
+// a slash are left out of account: only the top directory is overlaid.
 func Overlay(base fs.FS, files map[string][]byte) fs.FS {
 	return &overlay{base, files}
 }
@@ -25,15 +27,20 @@ func (o *overlay) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
-	if b, ok := o.files[name]; ok && b != nil {
-		return &memFile{memInfo{name, int64(len(b))}, bytes.NewReader(b)}, nil
-	} else if ok {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	if name == "." {
+		entries, err := o.ReadDir(name)
+		if err != nil {
+			return nil, err
+		}
+		return &memDir{entries: entries}, nil
+	}
+	if b, ok := o.files[name]; ok && onTop(name) {
+		if b == nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		}
+		return &memFile{memInfo{name, int64(len(b)), 0o444}, bytes.NewReader(b)}, nil
 	}
 	if o.base == nil {
-		if name == "." {
-			return &memDir{}, nil
-		}
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	return o.base.Open(name)
@@ -58,8 +65,11 @@ func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) {
 		merged[e.Name()] = e
 	}
 	for n, b := range o.files {
+		if !onTop(n) {
+			continue
+		}
 		if delete(merged, n); b != nil {
-			merged[n] = fs.FileInfoToDirEntry(memInfo{n, int64(len(b))})
+			merged[n] = fs.FileInfoToDirEntry(memInfo{n, int64(len(b)), 0o444})
 		}
 	}
 	out := make([]fs.DirEntry, 0, len(merged))
@@ -69,16 +79,22 @@ func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) {
 	return out, nil
 }
 
+// onTop accepts the name of a file of the top directory.
+func onTop(name string) bool {
+	return fs.ValidPath(name) && name != "." && !strings.Contains(name, "/")
+}
+
 type memInfo struct {
 	name string
 	size int64
+	mode fs.FileMode
 }
 
 func (i memInfo) Name() string       { return path.Base(i.name) }
 func (i memInfo) Size() int64        { return i.size }
-func (i memInfo) Mode() fs.FileMode  { return 0o444 }
+func (i memInfo) Mode() fs.FileMode  { return i.mode }
 func (i memInfo) ModTime() time.Time { return time.Time{} }
-func (i memInfo) IsDir() bool        { return false }
+func (i memInfo) IsDir() bool        { return i.mode.IsDir() }
 func (i memInfo) Sys() any           { return nil }
 
 type memFile struct {
@@ -89,9 +105,26 @@ type memFile struct {
 func (f *memFile) Stat() (fs.FileInfo, error) { return f.info, nil }
 func (f *memFile) Close() error               { return nil }
 
-// memDir is the empty directory.
-type memDir struct{}
+// memDir is the top directory while it is open.
+type memDir struct {
+	entries []fs.DirEntry // still to be read
+}
 
-func (*memDir) Stat() (fs.FileInfo, error) { return nil, errors.ErrUnsupported }
-func (*memDir) Read([]byte) (int, error)   { return 0, errors.ErrUnsupported }
+func (*memDir) Stat() (fs.FileInfo, error) { return memInfo{".", 0, fs.ModeDir | 0o555}, nil }
 func (*memDir) Close() error               { return nil }
+
+func (*memDir) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: ".", Err: fs.ErrInvalid}
+}
+
+func (d *memDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n > 0 && len(d.entries) == 0 {
+		return nil, io.EOF
+	}
+	if n <= 0 || n > len(d.entries) {
+		n = len(d.entries)
+	}
+	out := d.entries[:n:n]
+	d.entries = d.entries[n:]
+	return out, nil
+}

@@ -2,19 +2,21 @@ package checkpoint
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"expo/weights/safetensors"
 	"expo/weights/tensor"
 )
 
-// BlockElements is the number of elements of one tensor that are read and
-// written at a time. Reads during Write begin at its multiples and are no
-// longer, so that whoever measures while reading (WriteOptions.Read) sees the
-// same blocks whatever the number of workers.
-const BlockElements = 1 << 19
+// BlockBytes is how much of a file is computed and written at a time. Blocks
+// begin at its multiples inside the file: page caches take whole, aligned
+// pages at half the cost of split ones. Blocks are the same whatever the number
+// of workers, so whoever measures while reading (WriteOptions.Read) sees the
+// same pieces.
+const BlockBytes = 1 << 20
 
-// piece is a block of one tensor.
+// piece is a stretch of one tensor, whole elements.
 type piece struct {
 	tensor tensor.Tensor
 	off    int64 // in bytes, inside the tensor
@@ -49,28 +51,29 @@ type plan struct {
 // with shardSize (in bytes) above 0, new ones filled greedily in the order of
 // c, a tensor larger than that getting a shard of its own.
 func newPlan(c *Checkpoint, shardSize int64) (*plan, error) {
-	groups := make([][]tensor.Tensor, 0, len(c.shards))
-	if shardSize <= 0 {
-		for _, s := range c.shards {
-			if len(s.Tensors) > 0 {
-				groups = append(groups, s.Tensors)
-			}
-		}
-	} else {
-		groups = split(c, shardSize)
+	shards := slices.DeleteFunc(slices.Clone(c.shards), func(s Shard) bool { return len(s.Tensors) == 0 })
+	if shardSize > 0 {
+		shards = split(c, shardSize)
 	}
-	if len(groups) == 0 {
-		groups = append(groups, nil)
+	if len(shards) == 0 {
+		shards = []Shard{{}}
 	}
+	keep := len(shards) == len(c.shards) && keepNames(shards)
 	p := &plan{}
-	for i, ts := range groups {
-		ts = append([]tensor.Tensor(nil), ts...)
+	for i, s := range shards {
+		ts := slices.Clone(s.Tensors)
 		// A safetensors source keeps its order, which is data order; what was
 		// cut anew or came from torch gets the official writer's.
-		if shardSize > 0 || !aligned(ts) || !strings.HasSuffix(sourceName(c, i), ".safetensors") {
+		if !strings.HasSuffix(s.File, ".safetensors") || !aligned(ts) {
 			safetensors.Sort(ts)
 		}
-		f := plannedFile{name: shardName(c, i, len(groups), shardSize), tensors: ts}
+		f := plannedFile{name: s.File, tensors: ts}
+		switch {
+		case len(shards) == 1:
+			f.name = "model.safetensors"
+		case !keep:
+			f.name = fmt.Sprintf("model-%05d-of-%05d.safetensors", i+1, len(shards))
+		}
 		var err error
 		if f.layout, err = safetensors.NewLayout(ts, map[string]string{"format": "pt"}); err != nil {
 			return nil, fmt.Errorf("checkpoint: %s: %w", f.name, err)
@@ -96,53 +99,47 @@ func aligned(ts []tensor.Tensor) bool {
 	return true
 }
 
-func sourceName(c *Checkpoint, i int) string {
-	if i < len(c.shards) {
-		return c.shards[i].File
+// keepNames tells whether shards can be written under the names they have.
+// One that is called model.safetensors would be read in place of the index.
+func keepNames(shards []Shard) bool {
+	seen := make(map[string]bool)
+	for _, s := range shards {
+		folded := strings.ToLower(s.File)
+		if !strings.HasSuffix(s.File, ".safetensors") || !plainFileName(s.File) || folded == "model.safetensors" || seen[folded] {
+			return false
+		}
+		seen[folded] = true
 	}
-	return ""
-}
-
-// shardName keeps the source's names where they are the standard ones.
-func shardName(c *Checkpoint, i, n int, shardSize int64) string {
-	if n == 1 {
-		return "model.safetensors"
-	}
-	standard := fmt.Sprintf("model-%05d-of-%05d.safetensors", i+1, n)
-	if shardSize > 0 || n != len(c.shards) {
-		return standard
-	}
-	if own := c.shards[i].File; strings.HasSuffix(own, ".safetensors") {
-		return own
-	}
-	return standard
+	return true
 }
 
 // split fills shards greedily.
-func split(c *Checkpoint, shardSize int64) [][]tensor.Tensor {
-	var groups [][]tensor.Tensor
-	var current []tensor.Tensor
+func split(c *Checkpoint, shardSize int64) []Shard {
+	var shards []Shard
+	var current Shard
 	var size int64
 	for t := range c.Tensors() {
 		n := t.Size()
-		if len(current) > 0 && size+n > shardSize {
-			groups = append(groups, current)
-			current, size = nil, 0
+		if len(current.Tensors) > 0 && n > shardSize-size {
+			shards = append(shards, current)
+			current, size = Shard{}, 0
 		}
-		current = append(current, t)
+		current.Tensors = append(current.Tensors, t)
 		size += n
 	}
-	if len(current) > 0 {
-		groups = append(groups, current)
+	if len(current.Tensors) > 0 {
+		shards = append(shards, current)
 	}
-	return groups
+	return shards
 }
 
-// units cuts a file's data: blocks of large tensors, runs of small ones.
+// units cuts a file's data at multiples of BlockBytes, or at the last whole
+// element before them where a tensor does not begin at a multiple of its
+// element's width.
 func units(file int, ts []tensor.Tensor, l *safetensors.Layout) []unit {
-	const full = 2 * BlockElements // bytes; one block of a 16-bit type
 	var us []unit
 	var u unit
+	end := int64(0) // of the block that u fills
 	flush := func() {
 		if len(u.pieces) > 0 {
 			u.file, u.seq = file, len(us)
@@ -151,27 +148,30 @@ func units(file int, ts []tensor.Tensor, l *safetensors.Layout) []unit {
 		u = unit{}
 	}
 	for i, t := range ts {
-		size, step := t.Size(), blockBytes(t)
-		for off := int64(0); off < size; off += step {
-			n := min(step, size-off)
-			if u.n > 0 && u.n+n > full {
+		width := int64(max(t.DType.Bits()/8, 1))
+		size := t.Size()
+		for off := int64(0); off < size; {
+			at := l.Offset(i) + off
+			if at >= end {
 				flush()
+				end = (at/BlockBytes + 1) * BlockBytes
+			}
+			n := min(size-off, (end-at)/width*width)
+			if n == 0 {
+				flush() // the element straddles the boundary: the next block begins with it
+				end += BlockBytes
+				continue
 			}
 			if len(u.pieces) == 0 {
-				u.off = l.Offset(i) + off
+				u.off = at
 			}
 			u.pieces = append(u.pieces, piece{t, off, n})
 			u.n += n
+			off += n
 		}
 	}
 	flush()
 	return us
-}
-
-// blockBytes is BlockElements of t in bytes; for sub-byte types as many bytes
-// as elements.
-func blockBytes(t tensor.Tensor) int64 {
-	return BlockElements * int64(max(t.DType.Bits()/8, 1))
 }
 
 // unitBytes is the longest unit.

@@ -50,7 +50,8 @@ func leftDirectory(base string) bool {
 func leftBehind(base string) bool {
 	lower := strings.ToLower(base)
 	switch lower {
-	case "readme.md", "expo.json", "trainer_state.json", "scaler.pt", "latest", "zero_to_fp32.py", "params.json.lock":
+	case "readme.md", "expo.json", "trainer_state.json", "latest", "zero_to_fp32.py",
+		"all_results.json", "train_results.json", "eval_results.json":
 		return true
 	}
 	for _, prefix := range []string{".", "optimizer", "scheduler", "rng_state", "training_args", "events.out.", "trainer_log"} {
@@ -68,4 +69,26 @@ func leftBehind(base string) bool {
 		}
 	}
 	return false
+}
+
+// checkSmall fails if a small file cannot be copied: better now than after an
+// hour of writing weights.
+func (c *Checkpoint) checkSmall(names []string) error {
+	for _, name := range names {
+		f, err := c.files.Open(name)
+		if err != nil {
+			return fmt.Errorf("checkpoint: %s: %w", c.name, escapeHint(err))
+		}
+		info, err := f.Stat()
+		f.Close()
+		switch {
+		case err != nil:
+			return fmt.Errorf("checkpoint: %s: %w", c.name, err)
+		case info.IsDir():
+			return fmt.Errorf("checkpoint: %s: %s is a link to a directory; put the directory itself there", c.name, plain(name))
+		case !info.Mode().IsRegular():
+			return fmt.Errorf("checkpoint: %s: %s is not a regular file", c.name, plain(name))
+		}
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/gofrs/flock"
 )
@@ -16,7 +17,10 @@ import (
 //
 //	parent/.NAME.expo/lock     held while a process works here
 //	parent/.NAME.expo/journal  JSON lines: what is being written, finished shards
-//	parent/.NAME.expo/model/   becomes parent/NAME by one rename
+//	parent/.NAME.expo/model/   where files are written
+//	parent/.NAME.expo/ready/   model/ when it is complete, for the moment before
+//	                           it becomes parent/NAME; then the old parent/NAME
+//	parent/.NAME.expo/old/     the old parent/NAME, where names cannot be exchanged
 //
 // Killed at any moment it leaves the target as it was; the next run for the
 // same target takes the stage over, and keeps the finished shards if it is to
@@ -25,6 +29,8 @@ type stage struct {
 	target  string // absolute
 	dir     string // parent/.NAME.expo
 	model   string // parent/.NAME.expo/model
+	ready   string
+	old     string
 	lock    *flock.Flock
 	journal *os.File
 	done    map[string]journalEntry
@@ -47,7 +53,7 @@ var ErrExists = errors.New("already exists")
 var ErrBusy = errors.New("another expo is writing it")
 
 // openStage takes the stage for target, or fails with ErrBusy. A journal with
-// another key is started over.
+// another key is started over, as is one without a key.
 func openStage(target, key string, force bool) (*stage, error) {
 	abs, err := filepath.Abs(target)
 	if err != nil {
@@ -55,7 +61,7 @@ func openStage(target, key string, force bool) (*stage, error) {
 	}
 	parent, base := filepath.Split(abs)
 	s := &stage{target: abs, dir: filepath.Join(parent, "."+base+".expo")}
-	s.model = filepath.Join(s.dir, "model")
+	s.model, s.ready, s.old = filepath.Join(s.dir, "model"), filepath.Join(s.dir, "ready"), filepath.Join(s.dir, "old")
 	if err := targetFree(abs, force); err != nil {
 		return nil, err
 	}
@@ -63,6 +69,10 @@ func openStage(target, key string, force bool) (*stage, error) {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	if err := s.acquire(); err != nil {
+		return nil, err
+	}
+	if err := s.repair(); err != nil {
+		s.release()
 		return nil, err
 	}
 	// Whoever held the lock may have finished in between.
@@ -122,6 +132,28 @@ func (s *stage) acquire() error {
 	return fmt.Errorf("checkpoint: %s: %w", s.target, ErrBusy)
 }
 
+// repair undoes what a kill during publish left. If the old target was moved
+// away and nothing came in its place it is put back; what was to take its place
+// is still complete. Otherwise ready/ may be the new directory or the old one,
+// and is not used: taking the old one for finished work would be worse than
+// writing it again.
+func (s *stage) repair() error {
+	_, errTarget := os.Lstat(s.target)
+	_, errOld := os.Lstat(s.old)
+	if errOld == nil && errors.Is(errTarget, fs.ErrNotExist) {
+		if err := os.Rename(s.old, s.target); err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
+		if os.Rename(s.ready, s.model) == nil {
+			return nil
+		}
+	}
+	if err := errors.Join(os.RemoveAll(s.ready), os.RemoveAll(s.old)); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
+}
+
 // openJournal reads what an earlier run finished, or starts over.
 func (s *stage) openJournal(key string) error {
 	path := filepath.Join(s.dir, "journal")
@@ -146,15 +178,17 @@ func (s *stage) openJournal(key string) error {
 		return s.append(journalEntry{Key: key})
 	}
 	// A line that a kill cut short must not swallow the next one.
-	_, err = f.WriteString("\n")
-	return err
+	if _, err := f.WriteString("\n"); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
 }
 
 // readJournal gives the finished shards, or nil if there is no journal for
 // this key. A line that a kill cut short is passed over.
 func readJournal(path, key string) map[string]journalEntry {
 	b, err := os.ReadFile(path)
-	if err != nil {
+	if err != nil || key == "" {
 		return nil
 	}
 	var done map[string]journalEntry
@@ -203,43 +237,49 @@ func (s *stage) finished(name string, size int64, digest bool) (journalEntry, bo
 
 // publish makes the stage the target: everything in it is made durable, then
 // one rename. An existing target (force) is exchanged for it and then removed.
+// If that fails the stage is as it was.
 func (s *stage) publish(force bool) error {
 	if err := syncDirs(s.model); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
+	// Under its own name the old target could be taken for finished work.
+	if err := os.Rename(s.model, s.ready); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
 	if err := s.swap(force); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
+		return fmt.Errorf("checkpoint: %w", errors.Join(err, os.Rename(s.ready, s.model)))
 	}
-	if err := syncDir(filepath.Dir(s.target)); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
+	err := syncDir(filepath.Dir(s.target))
 	s.remove()
+	if err != nil {
+		return fmt.Errorf("checkpoint: %s is written, but may not survive a crash: %w", s.target, err)
+	}
 	return nil
 }
 
 func (s *stage) swap(force bool) error {
 	if _, err := os.Lstat(s.target); errors.Is(err, fs.ErrNotExist) {
-		return os.Rename(s.model, s.target)
+		return os.Rename(s.ready, s.target)
 	} else if err != nil {
 		return err
 	}
 	if !force {
 		return fmt.Errorf("%s %w", s.target, ErrExists)
 	}
-	if err := exchange(s.model, s.target); err == nil {
+	if err := exchange(s.ready, s.target); err == nil {
 		return nil
 	}
 	// Where two names cannot be exchanged at once the target is absent for a
 	// moment, never half.
-	old := filepath.Join(s.dir, "old")
-	if err := os.RemoveAll(old); err != nil {
+	return s.swapInTwo()
+}
+
+func (s *stage) swapInTwo() error {
+	if err := os.Rename(s.target, s.old); err != nil {
 		return err
 	}
-	if err := os.Rename(s.target, old); err != nil {
-		return err
-	}
-	if err := os.Rename(s.model, s.target); err != nil {
-		return errors.Join(err, os.Rename(old, s.target))
+	if err := os.Rename(s.ready, s.target); err != nil {
+		return errors.Join(err, os.Rename(s.old, s.target))
 	}
 	return nil
 }
@@ -252,12 +292,21 @@ func (s *stage) release() {
 	s.lock.Close()
 }
 
-// remove takes the stage away; the lock file goes while it is held.
+// remove takes the stage away. The lock file goes last, while it is held, and
+// the folder only if it is empty: from that moment on another process may have
+// a lock of its own in it.
 func (s *stage) remove() {
 	if s.journal != nil {
 		s.journal.Close()
 	}
-	os.RemoveAll(s.model)
-	os.RemoveAll(s.dir)
+	for _, p := range []string{s.model, s.ready, s.old, filepath.Join(s.dir, "journal")} {
+		os.RemoveAll(p)
+	}
+	lock := filepath.Join(s.dir, "lock")
+	if runtime.GOOS == "windows" { // where an open file cannot be removed
+		s.lock.Close()
+	}
+	os.Remove(lock)
+	os.Remove(s.dir)
 	s.lock.Close()
 }

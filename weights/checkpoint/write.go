@@ -8,12 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -39,18 +36,21 @@ type WriteOptions struct {
 	// same key beside the target goes on with it; an empty key starts over.
 	Key string
 	// Read fills p with the bytes of t from off on, in place of
-	// t.Data.ReadAt. It is called from many goroutines, with off at multiples
-	// of BlockElements elements and at most that many.
+	// t.Data.ReadAt. It is called from many goroutines, once for each byte, with
+	// whole elements and at most BlockBytes; the pieces depend on the layout of
+	// the files alone.
 	Read func(t tensor.Tensor, p []byte, off int64) error
-	// FileDone is called when a weight file is complete; what it returns is
-	// kept in the journal and given to FileResumed if a later run takes the
-	// file over.
+	// FileDone is called when a weight file is complete, for one file at a time;
+	// what it returns is kept in the journal and given to FileResumed if a later
+	// run takes the file over. If FileResumed fails the file is written again.
 	FileDone    func(file string, ts []tensor.Tensor) (json.RawMessage, error)
 	FileResumed func(file string, ts []tensor.Tensor, note json.RawMessage) error
 	// Finish is called when all weights are written and returns further files
-	// by name. An error refuses the result: all work is thrown away.
+	// by slash-separated name; one of a small file's name replaces that. An
+	// error refuses the result: all work is thrown away, unless ctx has ended.
 	Finish func(w *Written) (map[string][]byte, error)
-	// Progress is told how many bytes of how many are done.
+	// Progress is told how many bytes of how many are done, from many
+	// goroutines.
 	Progress func(done, total int64)
 }
 
@@ -70,11 +70,15 @@ type WrittenFile struct {
 
 // Write writes c to the directory dir as safetensors, with its index and its
 // small files. The directory is put together beside dir and renamed, so dir
-// is absent (or, with Force, the old one) until everything is durable. When
-// ctx ends or the process is killed, finished shards stay beside dir and the
-// same call goes on with them.
+// is absent (or, with Force, the old one) until everything is durable. Missing
+// directories above it are made. When ctx ends, the disk is full or the process
+// is killed, finished shards stay beside dir and the same call goes on with
+// them, given a Key.
 //
-// Memory is bounded by Jobs times a few blocks of BlockElements.
+// The error wraps ErrExists if dir is there already (or is, in spite of Force,
+// no directory) and ErrBusy if another process is writing it.
+//
+// Memory is bounded by Jobs times a few blocks of BlockBytes.
 func Write(ctx context.Context, dir string, c *Checkpoint, opt WriteOptions) (*Written, error) {
 	p, err := newPlan(c, opt.ShardSize)
 	if err != nil {
@@ -84,28 +88,25 @@ func Write(ctx context.Context, dir string, c *Checkpoint, opt WriteOptions) (*W
 	if err != nil {
 		return nil, err
 	}
+	if err := c.checkSmall(small); err != nil {
+		return nil, err
+	}
 	st, err := openStage(dir, opt.Key, opt.Force)
 	if err != nil {
 		return nil, err
 	}
 	w := &writer{ctx: ctx, opt: opt, plan: p, stage: st}
 	if err := w.weights(); err != nil {
-		w.closeFiles()
-		var refused *refusal
-		if w.finishedAny() && !errors.As(err, &refused) && opt.Key != "" {
-			st.release()
-		} else {
-			st.remove()
-		}
-		return nil, w.explain(err)
+		return nil, w.abandon(err)
 	}
 	if err := w.rest(c, small); err != nil {
-		st.remove()
-		return nil, w.explain(err)
+		return nil, w.abandon(err)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, w.abandon(fmt.Errorf("checkpoint: %w", context.Cause(ctx)))
 	}
 	if err := st.publish(opt.Force); err != nil {
-		st.release()
-		return nil, err
+		return nil, w.abandon(err)
 	}
 	return &w.out, nil
 }
@@ -113,7 +114,21 @@ func Write(ctx context.Context, dir string, c *Checkpoint, opt WriteOptions) (*W
 // refusal marks an error after which nothing is worth keeping.
 type refusal struct{ error }
 
-func (r *refusal) Unwrap() error { return r.error }
+// abandon leaves the stage as it is to be after err, and says so in the error.
+func (w *writer) abandon(err error) error {
+	w.closeFiles()
+	refused, ok := err.(*refusal)
+	switch {
+	case ok:
+		w.stage.remove()
+		return refused.error
+	case w.opt.Key != "" && w.finishedAny():
+		w.stage.release()
+	default:
+		w.stage.remove()
+	}
+	return w.explain(err)
+}
 
 type writer struct {
 	ctx   context.Context
@@ -146,20 +161,24 @@ func (w *writer) weights() error {
 		jobs = min(runtime.GOMAXPROCS(0), 16)
 	}
 	skip := make(map[int]bool)
+	resumed := make(map[string]journalEntry)
 	for i := range w.plan.files {
 		pf := &w.plan.files[i]
 		of := &openFile{plan: pf, left: len(pf.units), wait: make(map[int][]byte)}
 		w.files = append(w.files, of)
 		if e, ok := w.stage.finished(pf.name, pf.layout.Size(), !w.opt.NoDigest); ok {
-			if w.opt.FileResumed != nil {
-				if err := w.opt.FileResumed(pf.name, pf.tensors, e.Note); err != nil {
-					return err
-				}
+			if w.opt.FileResumed != nil && w.opt.FileResumed(pf.name, pf.tensors, e.Note) != nil {
+				continue
 			}
+			resumed[pf.name] = e
 			skip[i], of.done, of.sum = true, true, e.SHA256
 			w.out.Resumed++
 			w.bytes.Add(pf.layout.Size())
 		}
+	}
+	w.stage.done = resumed
+	if err := w.clean(); err != nil { // before space is counted
+		return fmt.Errorf("checkpoint: %w", err)
 	}
 	if err := enoughSpace(w.stage.dir, w.plan.bytes-w.bytes.Load()); err != nil {
 		return err
@@ -192,7 +211,7 @@ func (w *writer) weights() error {
 				var buf []byte
 				select {
 				case <-ctx.Done():
-					return context.Cause(ctx)
+					return fmt.Errorf("checkpoint: %w", context.Cause(ctx))
 				case buf = <-buffers:
 				}
 				i := next.Add(1) - 1
@@ -238,7 +257,7 @@ func (w *writer) unit(u *unit, buf []byte, pool chan<- []byte) error {
 		at += p.n
 	}
 	if _, err := of.f.WriteAt(buf, u.off); err != nil {
-		return err
+		return fmt.Errorf("checkpoint: %w", err)
 	}
 	startWriteback(of.f, u.off, u.n)
 	w.progress(u.n)
@@ -298,7 +317,7 @@ func (w *writer) open(of *openFile) error {
 	}
 	f, err := os.OpenFile(filepath.Join(w.stage.model, of.plan.name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
 	if err != nil {
-		return err
+		return fmt.Errorf("checkpoint: %w", err)
 	}
 	of.f = f
 	header := of.plan.layout.Header()
@@ -307,7 +326,7 @@ func (w *writer) open(of *openFile) error {
 		of.hash.Write(header)
 	}
 	if _, err := f.WriteAt(header, 0); err != nil {
-		return err
+		return fmt.Errorf("checkpoint: %w", err)
 	}
 	w.progress(int64(len(header)))
 	return nil
@@ -318,11 +337,8 @@ func (w *writer) finish(of *openFile) error {
 	if of.hash != nil {
 		of.sum = hex.EncodeToString(of.hash.Sum(nil))
 	}
-	if err := of.f.Sync(); err != nil {
-		return err
-	}
-	if err := of.f.Close(); err != nil {
-		return err
+	if err := errors.Join(of.f.Sync(), of.f.Close()); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
 	}
 	e := journalEntry{File: of.plan.name, Size: of.plan.layout.Size(), SHA256: of.sum}
 	w.mu.Lock()
@@ -350,129 +366,19 @@ func (w *writer) closeFiles() {
 	}
 }
 
-// rest writes everything but the weights.
-func (w *writer) rest(c *Checkpoint, small []string) error {
-	if err := w.clean(); err != nil {
-		return err
-	}
-	var names []string
-	if len(w.plan.files) > 1 {
-		b, err := w.plan.index(c)
-		if err != nil {
-			return err
-		}
-		if err := w.write("model.safetensors.index.json", b); err != nil {
-			return err
-		}
-	}
-	for _, name := range small {
-		if err := w.copy(c.files, name); err != nil {
-			return err
-		}
-	}
-	if w.opt.Finish == nil {
-		return nil
-	}
-	more, err := w.opt.Finish(&w.out)
-	if err != nil {
-		return &refusal{err}
-	}
-	for name := range more {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if err := w.write(name, more[name]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// clean takes away what an earlier run left in the stage besides the shards
-// of this plan.
-func (w *writer) clean() error {
-	keep := make(map[string]bool)
-	for _, f := range w.plan.files {
-		keep[f.name] = true
-	}
-	entries, err := os.ReadDir(w.stage.model)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if !keep[e.Name()] {
-			if err := os.RemoveAll(filepath.Join(w.stage.model, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (w *writer) write(name string, b []byte) error {
-	path := filepath.Join(w.stage.model, filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.Write(b); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	sum := sha256.Sum256(b)
-	w.out.Files = append(w.out.Files, WrittenFile{name, int64(len(b)), hex.EncodeToString(sum[:])})
-	return f.Close()
-}
-
-// copy takes a small file over. Tokenizers reach some 30 MB, so it streams.
-func (w *writer) copy(from fs.FS, name string) error {
-	in, err := from.Open(name)
-	if err != nil {
-		return fmt.Errorf("checkpoint: %w", escapeHint(err))
-	}
-	defer in.Close()
-	path := filepath.Join(w.stage.model, filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return err
-	}
-	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(out, h), in)
-	if err != nil {
-		return fmt.Errorf("checkpoint: copying %s: %w", name, escapeHint(err))
-	}
-	if err := out.Sync(); err != nil {
-		return err
-	}
-	w.out.Files = append(w.out.Files, WrittenFile{name, n, hex.EncodeToString(h.Sum(nil))})
-	return out.Close()
-}
-
 // explain adds what the user can do.
 func (w *writer) explain(err error) error {
 	kept := ""
 	if w.finishedAny() && w.opt.Key != "" {
 		kept = fmt.Sprintf("; %d of %d shards are finished and kept in %s: ", len(w.stage.done), len(w.plan.files), w.stage.dir)
 	}
-	switch {
-	case errors.Is(err, syscall.ENOSPC):
-		if kept == "" {
-			return fmt.Errorf("checkpoint: %w; nothing is kept: free %d bytes and run the same command again", err, w.plan.bytes)
-		}
-		return fmt.Errorf("checkpoint: %w%sfree some space and run the same command again", err, kept)
-	case errors.Is(err, context.Canceled) && kept != "":
-		return fmt.Errorf("checkpoint: %w%srun the same command to go on", err, kept)
+	switch full := errors.Is(err, syscall.ENOSPC); {
+	case full && kept == "":
+		return fmt.Errorf("%w; nothing is kept: free %d bytes and run the same command again", err, w.plan.bytes)
+	case full:
+		return fmt.Errorf("%w%sfree some space and run the same command again", err, kept)
+	case w.ctx.Err() != nil && kept != "":
+		return fmt.Errorf("%w%srun the same command to go on", err, kept)
 	}
 	return err
 }

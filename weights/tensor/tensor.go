@@ -47,7 +47,7 @@ func (t Tensor) Size() int64 {
 // it tells the two ends apart: a read past the end of r (a file that shrank)
 // gives io.ErrUnexpectedEOF, one past the end of the section io.EOF.
 func Section(r io.ReaderAt, off, n int64) io.ReaderAt {
-	if s, ok := r.(*section); ok && off >= 0 && off+n <= s.n {
+	if s, ok := r.(*section); ok && off >= 0 && n >= 0 && off <= s.n-n {
 		return &section{s.r, s.off + off, n}
 	}
 	return &section{r, off, n}

@@ -161,6 +161,10 @@ func (m *machine) call(fn any, args tuple, newObj bool) (any, error) {
 	if n := len(args); g.max > 0 && (n < g.min || n > g.max) {
 		return nil, m.fail("%v has %d arguments, want %d to %d", g, n, g.min, g.max)
 	}
+	if newObj && g.kind == kindDict {
+		// Filling it would be the constructor's work.
+		return &dict{}, nil
+	}
 	switch g.kind {
 	case kindInert:
 		return instance{g}, nil

@@ -63,7 +63,7 @@ func TestPickle(t *testing.T) {
 		{"longs", "(\x8a\x00\x8a\x01\xff\x8a\x02\xff\x00\x8a\x02\x00\xff\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x80\x00\x8b\x03\x00\x00\x00\x01\x02\x03t.",
 			"(0, -1, 255, -256, big 000000000000008000, 197121)"},
 		{"longs at the limits", "(\x8a\x08\x00\x00\x00\x00\x00\x00\x00\x80\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x8a\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfft.",
-			fmt.Sprintf("(%d, %d, -1)", math.MinInt64, math.MaxInt64)},
+			fmt.Sprintf("(%d, %d, -1)", int64(math.MinInt64), int64(math.MaxInt64))},
 		{"text numbers", "(I5\nI-7\nI01\nI00\nL9000000000L\nL-3L\nF1.5\nt.", "(5, -7, True, False, 9000000000, -3, 1.5)"},
 		{"float", "G\x3f\xf8\x00\x00\x00\x00\x00\x00.", "1.5"},
 		{"strings", "(X\x01\x00\x00\x00aU\x01bT\x01\x00\x00\x00c\x8c\x01d\x8d\x01\x00\x00\x00\x00\x00\x00\x00et.", `("a", "b", "c", "d", "e")`},
@@ -86,6 +86,7 @@ func TestPickle(t *testing.T) {
 		{"OrderedDict", "ccollections\nOrderedDict\n)R(K\x01K\x02u}X\x09\x00\x00\x00_metadataNsb.", "{1: 2}"},
 		{"OrderedDict with attributes", "ccollections\nOrderedDict\n)RK\x01K\x02s}b.", "{1: 2}"},
 		{"OrderedDict of pairs", "ccollections\nOrderedDict\n]](K\x01K\x02eaK\x03K\x04\x86a\x85R.", "{1: 2, 3: 4}"},
+		{"OrderedDict without its constructor", "ccollections\nOrderedDict\n]K\x03K\x04\x86a\x85\x81.", "{}"},
 		{"defaultdict", "ccollections\ndefaultdict\nc__builtin__\nlist\n\x85RK\x01K\x02s.", "{1: 2}"},
 		{"Counter", "ccollections\nCounter\n}K\x01K\x02s\x85R.", "{1: 2}"},
 		{"device", "ctorch\ndevice\nX\x03\x00\x00\x00cpu\x85R.", "torch.device()"},
@@ -176,6 +177,31 @@ func TestPickleRefused(t *testing.T) {
 			}
 			wantError(t, err, tt.want)
 		})
+	}
+}
+
+// TestOpcodes has every byte either run, refused under its name, or unknown.
+func TestOpcodes(t *testing.T) {
+	named := 0
+	for op := range 256 {
+		if op == opStop {
+			continue
+		}
+		_, err := loadBytes([]byte{byte(op)})
+		wantError(t, err)
+		switch msg := err.Error(); {
+		case strings.Contains(msg, "refuses the opcode"):
+			named++
+		case strings.Contains(msg, "there is no opcode"):
+			named++
+			if strings.ContainsRune("(.012FIJKLMNPQRSTUVXabcdeghijloqrstu}])GBC", rune(op)) || op >= 0x80 && op <= 0x98 {
+				t.Errorf("opcode %#02x is not known", op)
+			}
+		}
+	}
+	// Python 3.8 and later have 68 opcodes.
+	if want := 256 - (68 - 16); named != want {
+		t.Errorf("%d bytes are refused as opcodes, want %d", named, want)
 	}
 }
 

@@ -133,23 +133,23 @@ type gather struct {
 // nor memory written all over.
 func (g *gather) read(dst []byte, off int64, axes []axis) error {
 	w := g.width
-	real := make([]axis, 0, len(axes)) // that move in the file, widest first
-	var still []axis                   // that repeat the same elements
+	moving := make([]axis, 0, len(axes)) // in the file, the widest first
+	var still []axis                     // repeat the same elements
 	for _, a := range axes {
 		switch {
 		case a.n == 1:
 		case a.from == 0:
 			still = append(still, a)
 		default:
-			real = append(real, a)
+			moving = append(moving, a)
 		}
 	}
-	slices.SortStableFunc(real, func(a, b axis) int { return cmp.Compare(b.from, a.from) })
+	slices.SortStableFunc(moving, func(a, b axis) int { return cmp.Compare(b.from, a.from) })
 
 	// The axes from level on are read in one piece, of span elements.
-	level, span := len(real), int64(1)
+	level, span := len(moving), int64(1)
 	for ; level > 0; level-- {
-		a := real[level-1]
+		a := moving[level-1]
 		if (a.from-span)*w > gatherGap || ((a.n-1)*a.from+span)*w > gatherBuffer {
 			break
 		}
@@ -160,7 +160,7 @@ func (g *gather) read(dst []byte, off int64, axes []axis) error {
 	run, joined := axis{1, 0, 0}, false
 	group, step := int64(1), span
 	if level > 0 {
-		run = real[level-1]
+		run = moving[level-1]
 		if joined = (run.from-span)*w <= gatherGap; joined {
 			group, step = 1+(gatherBuffer/w-span)/run.from, run.from
 		} else {
@@ -172,12 +172,12 @@ func (g *gather) read(dst []byte, off int64, axes []axis) error {
 		g.buf = make([]byte, need)
 	}
 	// What is in the buffer, in the order of dst; of the run as much as it has.
-	held := append(slices.Clone(real[level:]), still...)
+	held := append(slices.Clone(moving[level:]), still...)
 	held = append(held, axis{-1, step, run.to})
 	slices.SortStableFunc(held, func(a, b axis) int { return cmp.Compare(b.to, a.to) })
 	part := slices.IndexFunc(held, func(a axis) bool { return a.n < 0 })
 
-	outer := real[:max(level-1, 0)]
+	outer := moving[:max(level-1, 0)]
 	index := make([]int64, len(outer))
 	for {
 		from, to := off, int64(0)
@@ -213,11 +213,11 @@ func (g *gather) read(dst []byte, off int64, axes []axis) error {
 }
 
 // spread copies elements of w bytes from src to dst along axes, of which the
-// last is the innermost loop.
+// last is the innermost loop. There is at least one.
 func spread(dst, src []byte, axes []axis, w int64) {
-	if len(axes) == 0 {
-		copy(dst[:w], src)
-		return
+	// The innermost loop is the one that counts: not one over a single element.
+	for len(axes) > 1 && axes[len(axes)-1].n == 1 {
+		axes = axes[:len(axes)-1]
 	}
 	a := axes[0]
 	if len(axes) > 1 {

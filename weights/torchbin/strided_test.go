@@ -281,6 +281,20 @@ func TestInside(t *testing.T) {
 	}
 }
 
+// BenchmarkColumns reads every second column of a matrix.
+func BenchmarkColumns(b *testing.B) {
+	const n = 1024
+	src := bytes.NewReader(make([]byte, 4*n*n))
+	s := newStrided(src, 0, 4, []int64{n, n / 2}, []int64{n, 2})
+	b.SetBytes(s.size)
+	buf := make([]byte, s.size)
+	for b.Loop() {
+		if _, err := s.ReadAt(buf, 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkTransposed reads a 4096×4096 matrix of 2 bytes in blocks.
 func BenchmarkTransposed(b *testing.B) {
 	const n = 4096

@@ -113,9 +113,10 @@ func (r *Reader) Skipped() []string { return slices.Clone(r.skipped) }
 type FormatError struct {
 	// Tensor is the name of the tensor concerned, empty if none is.
 	Tensor string
-	// Entry is the part of the file concerned: an entry of the zip without its
-	// prefix, such as "data.pkl", or a part of the legacy stream, such as
-	// "storage keys". Empty for the file as a whole.
+	// Entry is the part of the file concerned: an entry of the zip, such as
+	// "data.pkl", or a part of the legacy stream, such as "storage keys". The
+	// name of an entry that is out of order itself has the archive's prefix, as
+	// in "archive/data/0". Empty for the file as a whole.
 	Entry string
 	// Offset is the byte concerned, or -1: from the start of Entry in a zip,
 	// from the start of the file otherwise.

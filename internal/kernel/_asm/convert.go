@@ -23,42 +23,44 @@ func convert() {
 
 func widen(x isa, f format) {
 	TEXT("widen"+f.name+x.name, NOSPLIT, "func(dst *float32, src *byte, n int)")
+	Pragma("noescape")
 	Doc(fmt.Sprintf("widen%s%s converts n elements.", f.name, x.name))
-	dst, src, n := pointer("dst"), pointer("src"), pointer("n")
-	step := x.floats() * x.unroll()
-	loop(n, step, []reg.Register{dst, src}, []int{4, f.width}, func() {
+	dst, src, n := x.stream("dst", f32), x.stream("src", f), param("n")
+	l := x.loader(f)
+	loop(x.step(), n, func() {
 		for j := range x.unroll() {
-			VMOVUPS(x.load(f, x.at(src, j, f.width)), x.at(dst, j, 4))
+			v := x.vec()
+			l.load(src, j, v)
+			VMOVUPS(v, dst.at(j))
 		}
-	})
+	}, dst, src)
 }
 
 func narrow(x isa, f format) {
 	TEXT("narrow"+f.name+x.name, NOSPLIT, "func(dst *byte, src *float32, n int)")
+	Pragma("noescape")
 	Doc(fmt.Sprintf("narrow%s%s rounds n elements to nearest even, with canonical NaN.", f.name, x.name))
-	dst, src, n := pointer("dst"), pointer("src"), pointer("n")
-	r := x.rounder(f, false)
-	step := x.floats() * x.unroll()
-	loop(n, step, []reg.Register{dst, src}, []int{f.width, 4}, func() {
+	dst, src, n := x.stream("dst", f), x.stream("src", f32), param("n")
+	r := x.rounder(f, true)
+	loop(x.step(), n, func() {
 		var vs []reg.VecVirtual
 		for j := range x.unroll() {
-			vs = append(vs, r.round(x.load(f32, x.at(src, j, 4))))
+			v := x.vec()
+			VMOVUPS(src.at(j), v)
+			vs = append(vs, r.round(v))
 		}
-		r.store(dst, vs...)
-	})
+		r.store(dst, false, vs...)
+	}, dst, src)
 }
 
-// canonical replaces the NaNs of half a vector.
+// canonical replaces the NaNs of half a vector of float32.
 func (x isa) canonical(v reg.VecVirtual, nan Op) {
+	m := XMM().(reg.Register)
 	if x.wide {
-		k := K()
-		VCMPPS(unordered, v, v, k)
-		VMOVAPS(nan, k, v)
-	} else {
-		m := XMM()
-		VCMPPS(unordered, v, v, m)
-		VBLENDVPS(m, nan, v, v)
+		m = K()
 	}
+	VCMPPS(unordered, v, v, m)
+	x.where(m, nan, v)
 }
 
 // halfNaN is the canonical NaN in half a vector, as an operand for canonical.
@@ -72,44 +74,45 @@ func (x isa) halfNaN() Op {
 
 func widenF64(x isa) {
 	TEXT("widenF64"+x.name, NOSPLIT, "func(dst *float32, src *byte, n int)")
+	Pragma("noescape")
 	Doc(fmt.Sprintf("widenF64%s rounds n elements to nearest even, with canonical NaN.", x.name))
-	dst, src, n := pointer("dst"), pointer("src"), pointer("n")
+	dst, src, n := x.stream("dst", f32), x.stream("src", f64), param("n")
 	nan := x.halfNaN()
-	lanes := x.floats() / 2
-	loop(n, lanes, []reg.Register{dst, src}, []int{4, 8}, func() {
+	loop(x.floats()/2, n, func() {
 		h := x.half()
 		if x.wide {
-			VCVTPD2PS(Mem{Base: src}, h)
+			VCVTPD2PS(src.at(0), h)
 		} else {
-			VCVTPD2PSY(Mem{Base: src}, h)
+			VCVTPD2PSY(src.at(0), h)
 		}
 		x.canonical(h, nan)
-		VMOVUPS(h, Mem{Base: dst})
-	})
+		VMOVUPS(h, dst.at(0))
+	}, dst, src)
 }
 
 func narrowF64(x isa) {
 	TEXT("narrowF64"+x.name, NOSPLIT, "func(dst *byte, src *float32, n int)")
+	Pragma("noescape")
 	Doc(fmt.Sprintf("narrowF64%s converts n elements, with canonical NaN.", x.name))
-	dst, src, n := pointer("dst"), pointer("src"), pointer("n")
+	dst, src, n := x.stream("dst", f64), x.stream("src", f32), param("n")
 	nan := x.halfNaN()
-	lanes := x.floats() / 2
-	loop(n, lanes, []reg.Register{dst, src}, []int{8, 4}, func() {
+	loop(x.floats()/2, n, func() {
 		h, v := x.half(), x.vec()
-		VMOVUPS(Mem{Base: src}, h)
+		VMOVUPS(src.at(0), h)
 		x.canonical(h, nan)
 		VCVTPS2PD(h, v)
-		VMOVUPD(v, Mem{Base: dst})
-	})
+		VMOVUPD(v, dst.at(0))
+	}, dst, src)
 }
 
 // stochasticBF16 is for AVX-512 alone: AVX2 has no 64-bit product, and made of
 // 32-bit ones it is no faster than the scalar loop.
 func stochasticBF16(x isa) {
 	TEXT("stochasticBF16"+x.name, NOSPLIT, "func(dst *byte, src *float32, base uint64, n int)")
+	Pragma("noescape")
 	Doc("stochasticBF16AVX512 rounds n elements with the random bits that follow from base.")
-	dst, src, n := pointer("dst"), pointer("src"), pointer("n")
-	base := Load(Param("base"), GP64())
+	dst, src, n := x.stream("dst", bf16), x.stream("src", f32), param("n")
+	base := param("base")
 
 	quad := func(v uint64) reg.VecVirtual {
 		g, z := GP64(), ZMM()
@@ -117,20 +120,22 @@ func stochasticBF16(x isa) {
 		VPBROADCASTQ(g, z)
 		return z
 	}
-	const gamma = uint64(0x9E3779B97F4A7C15)
+	const gamma = 0x9E3779B97F4A7C15
+	multiple := func(i uint64) uint64 { return i * gamma }
 	times1, times2 := quad(0xBF58476D1CE4E5B9), quad(0x94D049BB133111EB)
-	eight := quad(0x9E3779B97F4A7C15 << 3 & (1<<64 - 1))
+	eight := quad(multiple(8))
 
 	// Hash inputs of the next 8 elements.
-	z := ZMM()
-	VPBROADCASTQ(base, z)
-	VPADDQ(table("multiples", 16, func(i int) uint32 { return uint32(uint64(i/2) * gamma >> (i % 2 * 32)) }), z, z)
-
+	next := ZMM()
+	VPBROADCASTQ(base, next)
+	VPADDQ(table("multiples", 16, func(i int) uint32 {
+		return uint32(multiple(uint64(i/2)) >> (i % 2 * 32))
+	}), next, next)
 	hash := func() reg.VecVirtual {
 		h, t := ZMM(), ZMM()
-		VPSRLQ(U8(30), z, t)
-		VPXORQ(z, t, h)
-		VPADDQ(eight, z, z)
+		VPSRLQ(U8(30), next, t)
+		VPXORQ(next, t, h)
+		VPADDQ(eight, next, next)
 		VPMULLQ(times1, h, h)
 		VPSRLQ(U8(27), h, t)
 		VPXORQ(t, h, h)
@@ -141,27 +146,25 @@ func stochasticBF16(x isa) {
 		return h
 	}
 
-	r := x.rounder(bf16, false)
+	r := x.rounder(bf16, true)
 	abs := x.constant(0x7FFFFFFF)
 	largest := x.constant(0x7F7F0000).(reg.Register)
-	loop(n, 32, []reg.Register{dst, src}, []int{2, 4}, func() {
+	loop(x.step(), n, func() {
 		var vs []reg.VecVirtual
-		for j := range 2 {
-			lo, hi, bits := YMM(), YMM(), ZMM()
+		for j := range x.unroll() {
+			lo, hi, v, w := YMM(), YMM(), ZMM(), ZMM()
 			VPMOVQD(hash(), lo)
 			VPMOVQD(hash(), hi)
-			VINSERTI64X4(U8(1), hi, lo.AsZ(), bits)
+			VINSERTI64X4(U8(1), hi, lo.AsZ(), w)
+			VMOVUPS(src.at(j), v)
+			VPADDD(v, w, w)
 
-			v := x.load(f32, x.at(src, j, 4))
 			t, beyond := ZMM(), K()
-			VPANDD(abs, v, t)
-			VPCMPUD(U8(6), largest, t, beyond)
-			w := ZMM()
-			VPADDD(bits, v, w)
-			nearest := r.round(v)
-			VMOVDQA32(nearest, beyond, w)
+			r.and(abs, v, t)
+			VPCMPUD(U8(6), largest, t, beyond) // t > largest
+			x.where(beyond, r.round(v), w)
 			vs = append(vs, w)
 		}
-		r.store(dst, vs...)
-	})
+		r.store(dst, false, vs...)
+	}, dst, src)
 }

@@ -12,8 +12,9 @@ import (
 func streamCopy() {
 	for _, x := range isas {
 		TEXT("stream"+x.name, NOSPLIT, "func(dst, src *byte, n int)")
+		Pragma("noescape")
 		Doc(fmt.Sprintf("stream%s copies n ≥ 128 bytes with non-temporal stores.", x.name))
-		dst, src, n := pointer("dst"), pointer("src"), pointer("n")
+		dst, src, n := param("dst"), param("src"), param("n")
 
 		// Bytes up to the first cache line of dst, by an ordinary store of a
 		// whole line: what it writes too far is written again.
@@ -42,7 +43,16 @@ func streamCopy() {
 		VZEROUPPER()
 		RET()
 	}
+	TEXT("lineOffset", NOSPLIT, "func(p *byte) int")
+	Pragma("noescape")
+	Doc("lineOffset is the distance of p from the start of its cache line.")
+	p := param("p")
+	ANDQ(U32(63), p)
+	Store(p, ReturnIndex(0))
+	RET()
+
 	TEXT("storeFence", NOSPLIT, "func()")
+	Pragma("noescape")
 	Doc("storeFence makes non-temporal stores visible before whatever is stored later.")
 	SFENCE()
 	RET()

@@ -20,57 +20,113 @@ func fused() {
 	}
 }
 
+// ahead is how far before its use memory is prefetched, in bytes. The hardware
+// alone does not keep up with a loop of which only a few rounds are in flight.
+const ahead = 4096
+
+// onePass writes one function. It holds the loop twice, with ordinary and with
+// non-temporal stores.
 func onePass(x isa, f format, perOp, stats bool) {
 	name := "fused" + f.name
 	if perOp {
 		name = "fusedPerOp"
 	}
-	sig := "func(dst, a, s *byte, alpha float32, n int)"
+	sig := "func(dst, a, s *byte, alpha float32, n int, stream bool)"
 	doc := "extrapolates n elements"
 	if stats {
 		name += "Stats"
-		sig = "func(sums *[4][8]float64, counts *[2]int64, dst, a, s *byte, alpha float32, n int)"
-		doc += " and measures them as measure" + x.name + " does"
+		sig = "func(sums *[4][8]float64, counts *[2]int64, dst, a, s *byte, alpha float32, n int, stream bool)"
+		doc += ", taken to be finite, and adds them to sums and counts"
 	}
 	name += x.name
 	TEXT(name, NOSPLIT, sig)
-	Doc(fmt.Sprintf("%s %s.", name, doc))
+	Pragma("noescape")
+	Doc(fmt.Sprintf("%s %s. With stream, dst is aligned to 64 bytes.", name, doc))
 
-	dst, a, s, n := pointer("dst"), pointer("a"), pointer("s"), pointer("n")
-	alpha := x.hoistAlpha()
-	r := x.rounder(f, stats || perOp)
+	dst, a, s, n := x.stream("dst", f), x.stream("a", f), x.stream("s", f), param("n")
+	alpha := x.alpha()
+	l := x.loader(f)
+	// What is not finite shows in the sums, and is then done again.
+	r := x.rounder(f, !stats)
 	var t *tally
 	if stats {
 		t = x.tally(n)
 	}
 
-	Label("loop")
-	var vs []reg.VecVirtual
-	for j := range x.unroll() {
-		va, vsft := x.load(f, x.at(a, j, f.width)), x.load(f, x.at(s, j, f.width))
-		var v, d reg.VecVirtual
-		var m mask
-		if perOp {
-			v, d = r.extrapolatePerOp(va, vsft, alpha)
+	// round computes and stores what there is of one round.
+	round := func(nonTemporal, behind bool) {
+		var rounded []reg.VecVirtual
+		for j := range x.unroll() {
+			var v values
 			if stats {
-				m = t.unequal(va, vsft)
+				v = t.vs[j]
+				if behind {
+					t.add(v)
+				}
+			} else {
+				v = values{a: x.vec(), d: x.vec(), m: x.mask()}
 			}
-		} else {
-			v, d, m = x.extrapolate(va, vsft, alpha)
+			vs, w := x.vec(), v.out
+			if f != f32 || !stats {
+				w = x.vec()
+			}
+			l.load(a, j, v.a)
+			l.load(s, j, vs)
+			if perOp {
+				if stats {
+					x.differ(v.a, vs, v.m)
+				}
+				r.extrapolatePerOp(v.a, vs, w, v.d, alpha)
+			} else {
+				x.extrapolate(v.a, vs, w, v.d, v.m, alpha)
+			}
+			w = r.round(w)
+			if stats {
+				r.back(w, v.out)
+			}
+			rounded = append(rounded, w)
 		}
-		v = r.round(v)
-		if stats {
-			t.add(va, d, r.back(v), m)
+		for i := 0; i < x.step()*f.width; i += 64 {
+			PREFETCHT0(Mem{Base: a.Register, Disp: ahead + i})
+			PREFETCHT0(Mem{Base: s.Register, Disp: ahead + i})
 		}
-		vs = append(vs, v)
+		r.store(dst, nonTemporal, rounded...)
+		advance(x.step(), n, dst, a, s)
 	}
-	r.store(dst, vs...)
-	step := x.floats() * x.unroll()
-	for _, p := range []reg.Register{dst, a, s} {
-		ADDQ(U32(step*f.width), p)
+	tally := func() {
+		for _, v := range t.vs {
+			t.add(v)
+		}
 	}
-	SUBQ(U32(step), n)
-	JNZ(LabelRef("loop"))
+	// The statistics run one round behind: their instructions find their inputs
+	// ready, and do not fill the scheduler waiting for them.
+	all := func(label string, nonTemporal bool) {
+		if !stats {
+			Label(label)
+			round(nonTemporal, false)
+			JNZ(LabelRef(label))
+			return
+		}
+		round(nonTemporal, false)
+		JZ(LabelRef(label + "End"))
+		Label(label)
+		round(nonTemporal, true)
+		JNZ(LabelRef(label))
+		Label(label + "End")
+		tally()
+	}
+
+	stream, err := Param("stream").Resolve()
+	if err != nil {
+		panic(err)
+	}
+	CMPB(stream.Addr, U8(0))
+	JNE(LabelRef("past"))
+	all("loop", false)
+	JMP(LabelRef("end"))
+	Label("past")
+	all("pastLoop", true)
+	Label("end")
 	if stats {
 		t.end()
 		return
