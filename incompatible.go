@@ -46,7 +46,7 @@ func (e *IncompatibleError) Error() string {
 	}
 	var parts []string
 	if tensors > 0 {
-		parts = append(parts, fmt.Sprintf("%d of %s not pair", tensors, count(e.Tensors, "tensor does", "tensors do")))
+		parts = append(parts, fmt.Sprintf("%d of %s", tensors, count(e.Tensors, "tensor differs", "tensors differ")))
 	}
 	if missing > 0 {
 		parts = append(parts, count(missing, "tensor is", "tensors are")+" only in the SFT model")

@@ -129,7 +129,7 @@ func (m *matcher) step(a tensor.Tensor) (step, error) {
 			m.notes = append(m.notes, rowsNote(a, s))
 			break
 		}
-		remedy := fmt.Sprintf("the aligned model has %d rows more, for tokens that it added; keep them with --extra-rows=aligned", a.Shape[0]-s.Shape[0])
+		remedy := fmt.Sprintf("the aligned model added %d tokens; keep its rows with --extra-rows=aligned", a.Shape[0]-s.Shape[0])
 		if a.Shape[0] < s.Shape[0] {
 			remedy = fmt.Sprintf("the SFT model has %d rows more; leave them out with --extra-rows=aligned", s.Shape[0]-a.Shape[0])
 		}

@@ -57,8 +57,8 @@ func TestMatchListsEverything(t *testing.T) {
 	want := map[string]row{
 		"config.json: num_attention_heads":       {"8", "4", "", "structure differs"},
 		"config.json: head_dim":                  {"2", "4", "", "structure differs"},
-		"model.embed_tokens.weight":              {"BF16 [40 16]", "BF16 [42 16]", "--extra-rows=aligned", "2 rows more"},
-		"lm_head.weight":                         {"BF16 [40 16]", "BF16 [42 16]", "--extra-rows=aligned", "2 rows more"},
+		"model.embed_tokens.weight":              {"BF16 [40 16]", "BF16 [42 16]", "--extra-rows=aligned", "added 2 tokens"},
+		"lm_head.weight":                         {"BF16 [40 16]", "BF16 [42 16]", "--extra-rows=aligned", "added 2 tokens"},
 		"model.norm.weight":                      {"BF16 [16]", "BF16 [42]", "", "other shapes"},
 		"model.layers.0.mlp.up_proj.weight":      {"BF16 [24 16]", "BF16 [16 24]", "", "other shapes"},
 		"model.layers.1.self_attn.q_proj.weight": {"BF16 [16 16]", "BF16 [16 16 1]", "", "other shapes"},
@@ -82,7 +82,7 @@ func TestMatchListsEverything(t *testing.T) {
 	for name := range want {
 		t.Errorf("%s is not listed", name)
 	}
-	if want := fmt.Sprintf("expo: the models cannot be extrapolated: 9 of %d tensors do not pair, 1 tensor is only in the SFT model, 2 settings of config.json differ", len(aligned.Tensors)); e.Error() != want {
+	if want := fmt.Sprintf("expo: the models cannot be extrapolated: 9 of %d tensors differ, 1 tensor is only in the SFT model, 2 settings of config.json differ", len(aligned.Tensors)); e.Error() != want {
 		t.Errorf("error %q, want %q", e.Error(), want)
 	}
 	if lines := e.Lines(); len(lines) != len(e.Differences) {

@@ -22,7 +22,10 @@ type WriteOptions struct {
 	Jobs int
 	// NoDigest leaves out the SHA-256 of the weight files.
 	NoDigest bool
-	Force    bool
+	// NoSync leaves it to the system when the weights reach the disk; see
+	// checkpoint.WriteOptions.
+	NoSync bool
+	Force  bool
 	// Progress is told how many bytes of how many are written, from several
 	// goroutines at once.
 	Progress func(done, total int64)
@@ -65,7 +68,7 @@ func Write(ctx context.Context, dir string, p Pair, opt Options, w WriteOptions)
 		return nil, err
 	}
 	out, err := checkpoint.Write(ctx, dir, view, checkpoint.WriteOptions{
-		ShardSize: w.ShardSize, Jobs: w.Jobs, NoDigest: w.NoDigest, Force: w.Force, Key: key, Progress: w.Progress,
+		ShardSize: w.ShardSize, Jobs: w.Jobs, NoDigest: w.NoDigest, NoSync: w.NoSync, Force: w.Force, Key: key, Progress: w.Progress,
 		Read:        readBlock,
 		FileDone:    m.note,
 		FileResumed: m.resume,

@@ -359,6 +359,7 @@ def directory_cases(outside):
     yield "index names nothing", to("")
     yield "index names with NUL", to("a\0b.safetensors")
     yield "index names with an escape sequence", to("\x1b[2Jx.safetensors")
+    yield "index names with a turn of direction", to("\u202ex.safetensors")
     yield "index names a missing shard", to("model-00002-of-00002.safetensors")
     yield "index is not JSON", index({}, shard, raw="{")
     yield "index is an array", index({}, shard, raw="[]")
@@ -501,7 +502,8 @@ class Checks:
         for word in ("panic", "goroutine ", "SIGSEGV", "SIGBUS", "unexpected fault", "runtime error"):
             if word in text:
                 problems.append(f"output contains {word!r}")
-        control = sorted({c for c in text if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160})
+        # C0, C1, and what turns the direction of writing.
+        control = sorted({c for c in text if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 or c in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"})
         if control:
             problems.append(f"output contains control characters {control}")
         errors = [x for x in r.stderr.splitlines() if x.startswith("expo: error:")]
@@ -535,7 +537,7 @@ class Checks:
         return [f"left in the output's folder: {left}"] if left else []
 
     def refuse(self, label, *args, size=0):
-        r = self.expo.run(*args, timeout=30, measure=True)
+        r = self.expo.run(*args, timeout=15, measure=True)
         self.report(label, self.output_problems(r) + self.memory_problems(r, size) + self.leftovers(), r)
 
     def bad_model(self, label, folder, file=None):
@@ -583,7 +585,7 @@ class Checks:
             folder = os.path.join(self.tmp, "bad")
             os.mkdir(folder)
             fill(folder)
-            r = self.expo.run("extrapolate", "--sft", self.good, "--aligned", folder, "--alpha", "0.3", "-o", self.out, timeout=30, measure=True)
+            r = self.expo.run("extrapolate", "--sft", self.good, "--aligned", folder, "--alpha", "0.3", "-o", self.out, timeout=15, measure=True)
             problems = self.output_problems(r, refused=r.status != 0)
             if os.path.isdir(self.out):
                 for at, _, names in os.walk(self.out):

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,7 @@ type extrapolateFlags struct {
 	shardSize string
 	jobs      int
 	noDigest  bool
+	noSync    bool
 	force     bool
 	dryRun    bool
 }
@@ -51,6 +53,7 @@ when the same command is given again.
 	fl.StringVar(&f.shardSize, "shard-size", "", "at most so many bytes per weight file, such as `5GB` (default: the aligned model's shards)")
 	fl.IntVarP(&f.jobs, "jobs", "j", 0, "workers (default: the number of cores, 16 at most)")
 	fl.BoolVar(&f.noDigest, "no-digest", false, "do not compute the SHA-256 of the weight files")
+	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until the weights are on disk: safe from kills, not from a power cut")
 	fl.BoolVar(&f.force, "force", false, "replace an existing output")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check the pair and print what would be done")
 	return cmd
@@ -92,7 +95,7 @@ func (a *app) runExtrapolate(cmd *cobra.Command, f *extrapolateFlags) error {
 	start := time.Now()
 	w, err := expo.Write(cmd.Context(), f.output, p.Pair, opt, expo.WriteOptions{
 		SFT: p.sft, Aligned: p.aligned, Version: Version, ShardSize: shardSize, Jobs: f.jobs,
-		NoDigest: f.noDigest, Force: f.force, Progress: bar.update,
+		NoDigest: f.noDigest, NoSync: f.noSync, Force: f.force, Progress: bar.update,
 	})
 	bar.stop()
 	if err != nil {
@@ -156,7 +159,7 @@ func direction(opt expo.Options) string {
 		formula += "from the aligned model through the SFT model and beyond it, away from alignment"
 	}
 	if len(opt.Rules) > 0 {
-		formula += fmt.Sprintf("; other α for %d patterns", len(opt.Rules))
+		formula += "; another α for " + count(len(opt.Rules), "pattern")
 	}
 	return formula
 }
@@ -168,8 +171,13 @@ func (a *app) summary(w *expo.Written, p *pair, took time.Duration) {
 	for _, n := range r.Notes {
 		a.say("note: %s", n)
 	}
+	for _, c := range []*checkpoint.Checkpoint{p.SFT, p.Aligned} {
+		if list := c.Skipped(); len(list) > 0 {
+			a.say("note: %s holds more than tensors, which is left out: %s", c.Name(), strings.Join(list, ", "))
+		}
+	}
 	for _, h := range r.Rules {
-		a.say("α %g for %d tensors by %s", h.Alpha, h.Tensors, h.Pattern)
+		a.say("α %g for %s by %s", h.Alpha, count(h.Tensors, "tensor"), h.Pattern)
 	}
 	var bytes int64
 	for _, f := range r.Output {
@@ -177,11 +185,15 @@ func (a *app) summary(w *expo.Written, p *pair, took time.Duration) {
 	}
 	resumed := ""
 	if w.Resumed > 0 {
-		resumed = fmt.Sprintf(", %d shards taken over from the interrupted run", w.Resumed)
+		resumed = fmt.Sprintf(", %s taken over from the interrupted run", count(w.Resumed, "shard"))
 	}
-	a.say("wrote %s parameters, %s in %.1f s%s", formatCount(t.Elements), formatSize(bytes), took.Seconds(), resumed)
-	a.say("‖δ‖/‖θ‖ %.2g; training left %s of the weights as they were", t.RelativeNorm, percent(t.Unchanged))
+	a.say("wrote %s parameters, %s in %.1f s%s", formatCount(p.Aligned.Parameters()), formatSize(bytes), took.Seconds(), resumed)
+	if t.Elements > 0 {
+		a.say("‖δ‖/‖θ‖ %.2g; training left %s of the weights as they were", t.RelativeNorm, percent(t.Unchanged))
+	}
 	switch {
+	case t.Elements == 0:
+		a.say("every tensor was copied from the aligned model")
 	case t.DeltaNorm == 0:
 		a.say("the two models are equal, so the result is the aligned model")
 	case t.NominalAlpha != 0:

@@ -144,7 +144,7 @@ func (a *app) printInspection(r *inspection, c *checkpoint.Checkpoint) {
 		s := rec.Statistics.Total
 		row("recipe", "α %g, rounding %s, by expo %s", rec.Recipe.Alpha, rec.Recipe.Rounding, rec.Version)
 		for _, h := range rec.Rules {
-			row("", "α %g for %d tensors by %s", h.Alpha, h.Tensors, h.Pattern)
+			row("", "α %g for %s by %s", h.Alpha, count(h.Tensors, "tensor"), h.Pattern)
 		}
 		row("SFT", "%s", inputName(rec.SFT))
 		row("aligned", "%s", inputName(rec.Aligned))
@@ -155,7 +155,7 @@ func (a *app) printInspection(r *inspection, c *checkpoint.Checkpoint) {
 		if i == 0 {
 			key = "files"
 		}
-		row(key, "%s  %s, %d tensors", s.File, formatSize(s.Size), s.Tensors)
+		row(key, "%s  %s, %s", s.File, formatSize(s.Size), count(s.Tensors, "tensor"))
 	}
 	t.Render()
 	if r.List == nil {

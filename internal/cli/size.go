@@ -67,3 +67,11 @@ func percent(x float64) string {
 		return fmt.Sprintf("%.1f %%", p)
 	}
 }
+
+// count is "1 tensor" or "2 tensors".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -75,9 +75,9 @@ func (a *app) runVerify(cmd *cobra.Command, f *verifyFlags, model string) error 
 	if err != nil {
 		return err
 	}
-	a.say("%d files and %d tensors checked", v.Files, v.Tensors)
+	a.say("%s and %s checked", count(v.Files, "file"), count(v.Tensors, "tensor"))
 	if v.NoDigest > 0 {
-		a.say("note: %d files have no recorded digest", v.NoDigest)
+		a.say("note: %s without a recorded digest", count(v.NoDigest, "file"))
 	}
 	found := v.Problems
 	result := map[string]any{"check": v}
@@ -131,7 +131,7 @@ func (a *app) rebuild(cmd *cobra.Command, f *verifyFlags, c *checkpoint.Checkpoi
 	if share < 1 {
 		sampled = fmt.Sprintf(" (--seed %d)", seed)
 	}
-	a.say("%d tensors computed again%s", r.Tensors, sampled)
+	a.say("%s computed again%s", count(r.Tensors, "tensor"), sampled)
 	return r, nil
 }
 

@@ -25,11 +25,13 @@ type Ref struct {
 
 var namePart = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$`)
 
-// ParseRef reads [hf://]org/name[@revision].
+// ParseRef reads [hf://]org/name[@revision]. The names are those that the Hub
+// gives out: letters, digits and ._- in two parts of at most 96, the revision
+// one that git knows. None of them can lead out of a folder.
 func ParseRef(s string) (Ref, error) {
 	text := strings.TrimPrefix(s, "hf://")
 	repo, revision, has := strings.Cut(text, "@")
-	if has && (revision == "" || strings.Contains(revision, "..") || strings.ContainsAny(revision, "\\ \t\n")) {
+	if has && !validRevision(revision) {
 		return Ref{}, fmt.Errorf("hub: %q: not a revision: %q", s, revision)
 	}
 	parts := strings.Split(repo, "/")
@@ -42,6 +44,23 @@ func ParseRef(s string) (Ref, error) {
 		}
 	}
 	return Ref{Repo: repo, Revision: revision}, nil
+}
+
+// validRevision accepts what git accepts as the name of a branch, a tag or a
+// commit (https://git-scm.com/docs/git-check-ref-format), and no more than a
+// file system can hold.
+func validRevision(s string) bool {
+	if !fs.ValidPath(s) || s == "." || s == "@" || len(s) > 250 || !filepath.IsLocal(filepath.FromSlash(s)) ||
+		strings.Contains(s, "..") || strings.Contains(s, "@{") || strings.HasSuffix(s, ".") ||
+		strings.ContainsAny(s, `\~^:?*[`) || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return false
+	}
+	for part := range strings.SplitSeq(s, "/") {
+		if strings.HasPrefix(part, ".") || strings.HasSuffix(part, ".lock") {
+			return false
+		}
+	}
+	return true
 }
 
 func (r Ref) String() string {
@@ -67,7 +86,9 @@ var ErrNotCached = errors.New("not in the local Hugging Face cache")
 
 var commitID = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
-// Find looks a model up without asking the network.
+// Find looks a model up without asking the network; nothing is written, so the
+// cache may be read-only. The error wraps ErrNotCached if the model or its
+// revision is not there. Which of its files are, Find does not say.
 func (c Cache) Find(r Ref) (Snapshot, error) {
 	revision := r.Revision
 	if revision == "" {
@@ -76,15 +97,21 @@ func (c Cache) Find(r Ref) (Snapshot, error) {
 	repo := filepath.Join(c.Dir, "models--"+strings.ReplaceAll(r.Repo, "/", "--"))
 	commit := revision
 	if !commitID.MatchString(revision) {
-		b, err := os.ReadFile(filepath.Join(repo, "refs", filepath.FromSlash(revision)))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		path := filepath.Join(repo, "refs", filepath.FromSlash(revision))
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrPermission) {
+			return Snapshot{}, fmt.Errorf("hub: %w", err)
+		}
+		// Where there is a ref a/b, a is a folder.
+		if err != nil || !info.Mode().IsRegular() {
 			return Snapshot{}, c.missing(r)
-		case err != nil:
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
 			return Snapshot{}, fmt.Errorf("hub: %w", err)
 		}
 		if commit = strings.TrimSpace(string(b)); !commitID.MatchString(commit) {
-			return Snapshot{}, fmt.Errorf("hub: %s: the cache's ref %q holds no commit", r, revision)
+			return Snapshot{}, fmt.Errorf("hub: %s: the cache's ref %q holds no commit; fetch the model again", r, revision)
 		}
 	}
 	dir := filepath.Join(repo, "snapshots", commit)

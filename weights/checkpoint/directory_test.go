@@ -70,6 +70,9 @@ func TestHubCache(t *testing.T) {
 				t.Errorf("shared %v: %s: %q, %v", shared, name, b, err)
 			}
 		}
+		if link, err := fs.ReadLink(c.Files(), "templates/long.jinja"); err != nil || !strings.HasPrefix(link, "../../../blobs/") {
+			t.Errorf("shared %v: the link leads to %q, %v", shared, link, err)
+		}
 		small, err := c.SmallFiles()
 		if want := "config.json generation_config.json templates/long.jinja tokenizer.json tokenizer_config.json"; err != nil || strings.Join(small, " ") != want {
 			t.Errorf("shared %v: small files %v, %v, want %s", shared, small, err, want)

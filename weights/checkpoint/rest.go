@@ -2,10 +2,10 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -105,7 +105,7 @@ func (w *writer) small(name string, in io.Reader) error {
 	if err == nil {
 		err = out.Sync()
 	}
-	if err := errors.Join(err, out.Close()); err != nil {
+	if err := cmp.Or(err, out.Close()); err != nil {
 		return err
 	}
 	f := WrittenFile{name, n, hex.EncodeToString(h.Sum(nil))}

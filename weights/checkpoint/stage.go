@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -148,7 +149,7 @@ func (s *stage) repair() error {
 			return nil
 		}
 	}
-	if err := errors.Join(os.RemoveAll(s.ready), os.RemoveAll(s.old)); err != nil {
+	if err := cmp.Or(os.RemoveAll(s.ready), os.RemoveAll(s.old)); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	return nil
@@ -247,7 +248,7 @@ func (s *stage) publish(force bool) error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	if err := s.swap(force); err != nil {
-		return fmt.Errorf("checkpoint: %w", errors.Join(err, os.Rename(s.ready, s.model)))
+		return fmt.Errorf("checkpoint: %w", also(err, os.Rename(s.ready, s.model)))
 	}
 	err := syncDir(filepath.Dir(s.target))
 	s.remove()
@@ -264,7 +265,7 @@ func (s *stage) swap(force bool) error {
 		return err
 	}
 	if !force {
-		return fmt.Errorf("%s %w", s.target, ErrExists)
+		return fmt.Errorf("%s %w; use --force to replace it", s.target, ErrExists)
 	}
 	if err := exchange(s.ready, s.target); err == nil {
 		return nil
@@ -279,9 +280,17 @@ func (s *stage) swapInTwo() error {
 		return err
 	}
 	if err := os.Rename(s.ready, s.target); err != nil {
-		return errors.Join(err, os.Rename(s.old, s.target))
+		return also(err, os.Rename(s.old, s.target))
 	}
 	return nil
+}
+
+// also adds what went wrong while putting things back.
+func also(err, next error) error {
+	if next == nil {
+		return err
+	}
+	return fmt.Errorf("%w; and then %w", err, next)
 }
 
 // release gives the stage back and keeps it for a later run.

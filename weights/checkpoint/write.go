@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -30,6 +31,10 @@ type WriteOptions struct {
 	Jobs int
 	// NoDigest leaves out the SHA-256 of the weight files.
 	NoDigest bool
+	// NoSync leaves it to the system when the weights reach the disk: Write
+	// then returns at the speed of memory, a killed process still leaves
+	// nothing half done, but a power cut may.
+	NoSync bool
 	// Force replaces an existing target.
 	Force bool
 	// Key identifies what is written. A run that finds unfinished work with the
@@ -186,7 +191,10 @@ func (w *writer) weights() error {
 	w.progress(0)
 	for _, of := range w.files {
 		if !of.done && of.left == 0 {
-			if err := errors.Join(w.open(of), w.finish(of)); err != nil {
+			if err := w.open(of); err != nil {
+				return err
+			}
+			if err := w.finish(of); err != nil {
 				return err
 			}
 		}
@@ -198,11 +206,7 @@ func (w *writer) weights() error {
 	for range cap(buffers) {
 		buffers <- make([]byte, 0, w.plan.unitBytes())
 	}
-	width := 1
-	if !w.opt.NoDigest {
-		width = jobs
-	}
-	order := w.plan.order(width, skip)
+	order := w.plan.order(jobs, skip)
 	var next atomic.Int64
 	g, ctx := errgroup.WithContext(w.ctx)
 	for range jobs {
@@ -214,14 +218,22 @@ func (w *writer) weights() error {
 					return fmt.Errorf("checkpoint: %w", context.Cause(ctx))
 				case buf = <-buffers:
 				}
+				if ctx.Err() != nil { // select may prefer the buffer
+					return fmt.Errorf("checkpoint: %w", context.Cause(ctx))
+				}
 				i := next.Add(1) - 1
 				if i >= int64(len(order)) {
 					buffers <- buf
 					return nil
 				}
 				u := order[i]
-				if err := w.unit(u, buf[:u.n], buffers); err != nil {
+				last, err := w.unit(u, buf[:u.n], buffers)
+				if err != nil {
 					return err
+				}
+				if last {
+					// The disk is waited for beside the work on other files.
+					g.Go(func() error { return w.finish(w.files[u.file]) })
 				}
 			}
 		})
@@ -243,34 +255,33 @@ func (w *writer) progress(n int64) {
 }
 
 // unit computes one unit, writes it, and gives buf back to the pool once its
-// digest has taken it in.
-func (w *writer) unit(u *unit, buf []byte, pool chan<- []byte) error {
+// digest has taken it in. last is true for the one that completes the file.
+func (w *writer) unit(u *unit, buf []byte, pool chan<- []byte) (last bool, err error) {
 	of := w.files[u.file]
 	if err := w.open(of); err != nil {
-		return err
+		return false, err
 	}
 	for at, i := int64(0), 0; i < len(u.pieces); i++ {
 		p := u.pieces[i]
 		if err := w.read(p, buf[at:at+p.n]); err != nil {
-			return err
+			return false, err
 		}
 		at += p.n
 	}
 	if _, err := of.f.WriteAt(buf, u.off); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
+		return false, fmt.Errorf("checkpoint: %w", err)
 	}
-	startWriteback(of.f, u.off, u.n)
+	if !w.opt.NoSync {
+		startWriteback(of.f, u.off, u.n)
+	}
 	w.progress(u.n)
 	if of.hash == nil {
 		pool <- buf
 		of.mu.Lock()
 		of.left--
-		last := of.left == 0
+		last = of.left == 0
 		of.mu.Unlock()
-		if last {
-			return w.finish(of)
-		}
-		return nil
+		return last, nil
 	}
 	of.mu.Lock()
 	of.wait[u.seq] = buf
@@ -289,13 +300,10 @@ func (w *writer) unit(u *unit, buf []byte, pool chan<- []byte) error {
 		of.next++
 		of.left--
 	}
-	last := of.left == 0 && !of.done
+	last = of.left == 0 && !of.done
 	of.done = of.done || last
 	of.mu.Unlock()
-	if last {
-		return w.finish(of)
-	}
-	return nil
+	return last, nil
 }
 
 func (w *writer) read(p piece, buf []byte) error {
@@ -337,7 +345,11 @@ func (w *writer) finish(of *openFile) error {
 	if of.hash != nil {
 		of.sum = hex.EncodeToString(of.hash.Sum(nil))
 	}
-	if err := errors.Join(of.f.Sync(), of.f.Close()); err != nil {
+	var err error
+	if !w.opt.NoSync {
+		err = of.f.Sync()
+	}
+	if err := cmp.Or(err, of.f.Close()); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	e := journalEntry{File: of.plan.name, Size: of.plan.layout.Size(), SHA256: of.sum}

@@ -138,8 +138,8 @@ func ParseConfigDType(name string) (DType, error) {
 }
 
 // Elements is the product of shape: 1 for a scalar (no dimensions), 0 if any
-// dimension is 0. It fails on a negative dimension and on a product of 2⁶³ or
-// more.
+// dimension is 0. It fails on a negative dimension and where the dimensions
+// other than 0 have a product of 2⁶³ or more.
 func Elements(shape []int) (int64, error) {
 	n, zero := uint64(1), false
 	for _, dim := range shape {

@@ -13,3 +13,9 @@ func mkfifo(t *testing.T, path string) {
 		t.Skip("no named pipes here: ", err)
 	}
 }
+
+// umask sets the mask of the process until the test ends.
+func umask(t *testing.T, mask int) {
+	old := syscall.Umask(mask)
+	t.Cleanup(func() { syscall.Umask(old) })
+}
