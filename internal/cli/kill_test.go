@@ -102,6 +102,16 @@ func sameTree(t *testing.T, got, want string) {
 	}
 }
 
+// awaitShards waits until a run has finished n shards, or for two seconds.
+func awaitShards(journal string, n int) {
+	for range 2000 {
+		if b, _ := os.ReadFile(journal); bytes.Count(b, []byte("safetensors")) >= n {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // TestKill kills runs at random moments. The target must be absent or
 // complete each time, and what the next run resumes must come out as if
 // nothing had happened.
@@ -125,6 +135,7 @@ func TestKill(t *testing.T) {
 	for i := range 6 {
 		out := filepath.Join(dir, fmt.Sprint("out", i))
 		stage := filepath.Join(dir, fmt.Sprintf(".out%d.expo", i))
+		journal := filepath.Join(stage, "journal")
 		for kills := 0; ; kills++ {
 			cmd := program(t, args(out)...)
 			if kills == 2 {
@@ -136,7 +147,11 @@ func TestKill(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(time.Duration(r.Int64N(int64(took))))
+			if kills == 0 { // after some shards, on however slow a machine
+				awaitShards(journal, 1+r.IntN(4))
+			} else {
+				time.Sleep(time.Duration(r.Int64N(int64(took))))
+			}
 			cmd.Process.Kill()
 			cmd.Wait()
 			if _, err := os.Stat(out); err == nil {
@@ -145,7 +160,7 @@ func TestKill(t *testing.T) {
 			} else if !errors.Is(err, fs.ErrNotExist) {
 				t.Fatal(err)
 			}
-			if b, err := os.ReadFile(filepath.Join(stage, "journal")); err == nil && bytes.Count(b, []byte("safetensors")) > 0 {
+			if b, err := os.ReadFile(journal); err == nil && bytes.Count(b, []byte("safetensors")) > 0 {
 				resumed++
 			}
 		}
@@ -167,7 +182,7 @@ func TestInterrupt(t *testing.T) {
 	sft, aligned := largePair(t)
 	dir := t.TempDir()
 	args := []string{"extrapolate", "--sft", sft, "--aligned", aligned, "--alpha", "0.3", "--shard-size", "2MB", "-j", "1", "-o", filepath.Join(dir, "out")}
-	stage := filepath.Join(dir, ".out.expo", "journal")
+	journal := filepath.Join(dir, ".out.expo", "journal")
 	for range 20 {
 		cmd := program(t, args...)
 		var stderr bytes.Buffer
@@ -175,12 +190,7 @@ func TestInterrupt(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for range 2000 {
-			if b, _ := os.ReadFile(stage); bytes.Count(b, []byte("safetensors")) > 0 {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
+		awaitShards(journal, 1)
 		cmd.Process.Signal(syscall.SIGINT)
 		cmd.Wait()
 		if cmd.ProcessState.ExitCode() == 0 {
