@@ -1,0 +1,48 @@
+package quant
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// An implementation is a set of inner loops, named by the instructions it uses.
+// Better ones are larger.
+type implementation uint8
+
+const (
+	portable implementation = iota
+	avx2
+	avx512
+)
+
+func (i implementation) String() string {
+	return [...]string{"portable", "avx2", "avx512"}[i]
+}
+
+// inUse is chosen when the program starts.
+var inUse = best()
+
+// Implementations lists what this machine can run, best first, always ending in
+// "portable".
+func Implementations() []string {
+	var names []string
+	for i := best(); i > portable; i-- {
+		names = append(names, i.String())
+	}
+	return append(names, portable.String())
+}
+
+// Use selects an implementation by name, for tests and benchmarks, and returns a
+// function that restores the former one. It must not be called while anything
+// else of this package runs.
+func Use(name string) (restore func(), err error) {
+	names := Implementations()
+	k := slices.Index(names, name)
+	if k < 0 {
+		return nil, fmt.Errorf("quant: no implementation %q here, have %s", name, strings.Join(names, ", "))
+	}
+	former := inUse
+	inUse = implementation(len(names) - 1 - k)
+	return func() { inUse = former }, nil
+}
