@@ -18,8 +18,10 @@
 #
 # Both inputs are read into the page cache first. A round runs, in an order
 # that rotates, (1) cat sft/* >/dev/null; cp aligned/* out/  (2) expo
-# extrapolate  (3) expo extrapolate --no-digest  and (4) as (1), then sync of
-# the written files. Outputs are deleted and dirty pages written back between
+# extrapolate  (3) expo extrapolate --no-digest  (4) expo extrapolate
+# --no-digest --no-sync  and (5) as (1), then sync of the written files. Like
+# for like are (4) with (1), which leaves its output to the page cache, and (3)
+# with (5). Outputs are deleted and dirty pages written back between
 # the runs, outside of what is timed.
 set -euo pipefail
 
@@ -67,6 +69,8 @@ extrapolate() {
 
 no_digest() { extrapolate --no-digest; }
 
+bare() { extrapolate --no-digest --no-sync; }
+
 between() {
 	rm -rf "$dir/out"
 	sync -f "$dir"
@@ -95,9 +99,9 @@ make_pair "$size_gb"
 bytes=$(cat "$dir"/sft/*.safetensors | wc -c)
 cat "$dir"/sft/* "$dir"/aligned/* >/dev/null
 
-ways=(copy extrapolate no_digest copy_sync)
+ways=(copy extrapolate no_digest bare copy_sync)
 for way in "${ways[@]}"; do : >"$dir/$way.times"; done
-printf '%-6s %12s %12s %12s %12s   seconds\n' round cat+cp expo no-digest cat+cp+sync
+printf '%-6s %12s %12s %12s %12s %12s   seconds\n' round cat+cp expo no-digest no-dig-sync cat+cp+sync
 for ((round = 0; round <= rounds; round++)); do
 	declare -A t=()
 	for ((i = 0; i < ${#ways[@]}; i++)); do
@@ -106,7 +110,7 @@ for ((round = 0; round <= rounds; round++)); do
 		t[$way]=$(seconds "$way")
 		((round == 0)) || echo "${t[$way]}" >>"$dir/$way.times"
 	done
-	printf '%-6s %12s %12s %12s %12s%s\n' "$round" "${t[copy]}" "${t[extrapolate]}" "${t[no_digest]}" "${t[copy_sync]}" "$( ((round)) || echo '   (not counted)')"
+	printf '%-6s %12s %12s %12s %12s %12s%s\n' "$round" "${t[copy]}" "${t[extrapolate]}" "${t[no_digest]}" "${t[bare]}" "${t[copy_sync]}" "$( ((round)) || echo '   (not counted)')"
 done
 between
 for way in "${ways[@]}"; do

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -188,10 +189,10 @@ func message(err error) string {
 	s := strings.TrimPrefix(err.Error(), "expo: ")
 	s = strings.ReplaceAll(s, "\n", "; ")
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r >= 0x7f && r < 0xa0 {
-			return '�'
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
+		return '�' // control characters, and those that turn the direction of writing
 	}, s)
 }
 

@@ -16,10 +16,11 @@ const (
 	portable implementation = iota
 	avx2
 	avx512
+	avx512bf16 // avx512, and VDPBF16PS for products of bfloat16
 )
 
 func (i implementation) String() string {
-	return [...]string{"portable", "avx2", "avx512"}[i]
+	return [...]string{"portable", "avx2", "avx512", "avx512bf16"}[i]
 }
 
 // inUse is chosen when the program starts.

@@ -9,6 +9,10 @@ import "golang.org/x/sys/cpu"
 //go:generate go run -C _asm . -part measure -out ../measure_amd64.s -stubs ../measure_amd64.go -pkg kernel
 //go:generate go run -C _asm . -part fused -out ../fused_amd64.s -stubs ../fused_amd64.go -pkg kernel
 //go:generate go run -C _asm . -part copy -out ../copy_amd64.s -stubs ../copy_amd64.go -pkg kernel
+//go:generate go run -C _asm . -part matmul -out ../matmul_amd64.s -stubs ../matmul_amd64.go -pkg kernel
+//go:generate go run -C _asm . -part matmulprobe -out ../matmulprobe_amd64.s -stubs ../matmulprobe_amd64.go -pkg kernel
+//go:generate go run -C _asm . -part attention -out ../attention_amd64.s -stubs ../attention_amd64.go -pkg kernel
+//go:generate go run -C _asm . -part activation -out ../activation_amd64.s -stubs ../activation_amd64.go -pkg kernel
 
 // best is the best implementation that this machine can run.
 func best() implementation {
@@ -18,8 +22,10 @@ func best() implementation {
 		return portable
 	case !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512DQ || !x.HasAVX512VL:
 		return avx2
+	case !x.HasAVX512BF16:
+		return avx512
 	}
-	return avx512
+	return avx512bf16
 }
 
 // whole is the part of n elements that the assembly takes.
@@ -38,7 +44,7 @@ func fastWiden(dst []float32, src []byte, f Format) int {
 	if n == 0 {
 		return 0
 	}
-	wide := inUse == avx512
+	wide := inUse >= avx512
 	switch {
 	case f == BF16 && wide:
 		widenBF16AVX512(&dst[0], &src[0], n)
@@ -67,7 +73,7 @@ func fastNarrow(dst []byte, src []float32, f Format) int {
 	if n == 0 {
 		return 0
 	}
-	wide := inUse == avx512
+	wide := inUse >= avx512
 	switch {
 	case f == BF16 && wide:
 		narrowBF16AVX512(&dst[0], &src[0], n)
@@ -93,7 +99,7 @@ func fastNarrow(dst []byte, src []float32, f Format) int {
 
 func fastStochasticBF16(dst []byte, src []float32, base uint64) int {
 	n := whole(len(src))
-	if n == 0 || inUse != avx512 {
+	if n == 0 || inUse < avx512 {
 		return 0
 	}
 	stochasticBF16AVX512(&dst[0], &src[0], base, n)
@@ -104,7 +110,7 @@ func fastMix(r, a, s []float32, alpha float32) int {
 	n := whole(len(r))
 	switch {
 	case n == 0:
-	case inUse == avx512:
+	case inUse >= avx512:
 		mixAVX512(&r[0], &a[0], &s[0], alpha, n)
 	default:
 		mixAVX2(&r[0], &a[0], &s[0], alpha, n)
@@ -116,7 +122,7 @@ func fastMixPerOp(r, a, s []float32, alpha float32) int {
 	n := whole(len(r))
 	switch {
 	case n == 0:
-	case inUse == avx512:
+	case inUse >= avx512:
 		mixPerOpAVX512(&r[0], &a[0], &s[0], alpha, n)
 	default:
 		mixPerOpAVX2(&r[0], &a[0], &s[0], alpha, n)
@@ -128,7 +134,7 @@ func (t *sums) fastMeasure(a, s, out []float32) int {
 	n := whole(len(a))
 	switch {
 	case n == 0:
-	case inUse == avx512:
+	case inUse >= avx512:
 		measureAVX512(&t.product, &t.counts, &a[0], &s[0], &out[0], n)
 	default:
 		measureAVX2(&t.product, &t.counts, &a[0], &s[0], &out[0], n)
@@ -145,7 +151,7 @@ func (m *Mixer) fastBlock(dst, a, s []byte, t *sums, stream bool) int {
 		return 0
 	}
 	alpha := quiet(m.Alpha)
-	switch wide := inUse == avx512; m.Rounding {
+	switch wide := inUse >= avx512; m.Rounding {
 	case Once:
 		switch {
 		case t == nil:
@@ -231,7 +237,7 @@ func fastCopy(dst, src []byte) {
 	switch dst = dst[:n]; {
 	case n < 128 || inUse == portable:
 		copy(dst, src)
-	case inUse == avx512:
+	case inUse >= avx512:
 		streamAVX512(&dst[0], &src[0], n)
 	default:
 		streamAVX2(&dst[0], &src[0], n)

@@ -1,24 +1,48 @@
 package kernel
 
-import "math"
+import "fmt"
 
-// Activations are m vectors of n float32 values, prepared for products with
-// weights of one format. Make it with NewActivations, fill it with Set.
+// Activations are M vectors of N float32 values, prepared for products with
+// weights of one format. Make it with [NewActivations], fill it with
+// [Activations.Set].
 type Activations struct {
 	M, N   int
 	Format Format
-	f32    []float32 // (M, N): as given for F16 and F32 weights, rounded to bfloat16 for BF16 weights
-	bf16   []byte    // (M, N): the same values as BF16, for BF16 weights only
+
+	// Vectors lie ld elements apart, the ones behind N are zero. One of the two
+	// holds them: bf16 where the weights are BF16 and there is an instruction
+	// for such pairs, f32 otherwise.
+	ld   int
+	f32  []float32
+	bf16 []byte
 }
 
 // NewActivations makes room for up to m vectors of n values that meet weights
-// of format f: BF16, F16 or F32.
+// of format f: BF16, F16 or F32. It is for the implementation in use when it is
+// made.
 func NewActivations(m, n int, f Format) *Activations {
-	a := &Activations{N: n, Format: f, f32: make([]float32, m*n)}
-	if f == BF16 {
-		a.bf16 = make([]byte, 2*m*n)
+	if f != BF16 && f != F16 && f != F32 {
+		panic(fmt.Sprintf("kernel: NewActivations: no products with format %d", f))
+	}
+	a := &Activations{N: n, Format: f}
+	a.ld = (n + 31) &^ 31
+	if a.ld%1024 == 0 {
+		// Or element k of all vectors would compete for one set of the cache.
+		a.ld += 32
+	}
+	if f == BF16 && multipliesPairs() {
+		a.bf16 = lines[byte](2*m*a.ld, 1)
+	} else {
+		a.f32 = lines[float32](m*a.ld, 4)
 	}
 	return a
+}
+
+// lines is n elements of a width that start a cache line.
+func lines[T byte | float32](n, width int) []T {
+	x := make([]T, n+64)
+	skip := (64 - lineOffsetOf(x)) % 64 / width
+	return x[skip : skip+n : skip+n]
 }
 
 // Set takes m vectors of N values from x, (m, N) row-major. For BF16 weights
@@ -26,41 +50,124 @@ func NewActivations(m, n int, f Format) *Activations {
 // hold them.
 func (a *Activations) Set(x []float32, m int) {
 	a.M = m
-	x = x[:m*a.N]
-	if a.Format != BF16 {
-		copy(a.f32[:len(x)], x)
-		return
-	}
-	Narrow(a.bf16[:2*len(x)], x, BF16)
-	Widen(a.f32[:len(x)], a.bf16[:2*len(x)], BF16)
-}
-
-// MatMul computes out[i*stride+r] = Σ_k x[i][k]·w[r][k] for the M vectors of x
-// and rows rows of w, which is (rows, x.N) row-major of format x.Format, any
-// alignment. Work is divided among threads by giving each some of the rows.
-//
-// The sum of an element depends on its two vectors alone: not on M, not on
-// rows, not on what else is computed. So a token's result is the same in any
-// batch. Its order is the implementation's own, fixed for a machine; all agree
-// with the exact sum to within the rounding of a float32 sum of products.
-func MatMul(out []float32, stride int, x *Activations, w []byte, rows int) {
-	n, width := x.N, x.Format.Bytes()
-	row := make([]float32, n)
-	for r := range rows {
-		Widen(row, w[r*n*width:(r+1)*n*width], x.Format)
-		for i := range x.M {
-			out[i*stride+r] = Dot(x.f32[i*n:(i+1)*n], row)
+	for i := range m {
+		row := x[i*a.N : (i+1)*a.N]
+		switch {
+		case a.bf16 != nil:
+			Narrow(a.bf16[2*i*a.ld:2*i*a.ld+2*a.N], row, BF16)
+		case a.Format == BF16:
+			roundRowBF16(a.f32[i*a.ld:i*a.ld+a.N], row)
+		default:
+			copy(a.f32[i*a.ld:], row)
 		}
 	}
 }
 
-// Dot is Σ a[k]·b[k] in float32, in 16 lanes (element k in lane k mod 16)
-// that are added pairwise at the end.
+// roundRowBF16 rounds src to bfloat16 and back.
+func roundRowBF16(dst, src []float32) {
+	var b [512]byte
+	for len(src) > 0 {
+		n := min(len(src), len(b)/2)
+		Narrow(b[:], src[:n], BF16)
+		Widen(dst[:n], b[:], BF16)
+		dst, src = dst[n:], src[n:]
+	}
+}
+
+// MatMul computes out[i*stride+r] = Σ_k x[i][k]·w[r][k] for the M vectors of x
+// and rows rows of w, which is (rows, x.N) row-major of format x.Format, any
+// alignment. Work is divided among threads by giving each some of the rows; they
+// may share x.
+//
+// The sum of an element depends on its two vectors alone: not on M, not on
+// rows, not on what else is computed. So a token's result is the same in any
+// batch, bit for bit. Its order is the implementation's own, fixed for a
+// machine; all agree with the exact sum to within the rounding of a float32 sum
+// of products.
+//
+// The order, for the implementations in assembly: element k belongs to lane
+// k mod 16 with AVX-512, k mod 8 with AVX2, and each lane takes its elements one
+// after the other by fused multiply and add. With AVX512_BF16 and BF16 weights,
+// elements 2k and 2k+1 belong to lane k mod 16, the odd one is added first, and
+// VDPBF16PS takes subnormal factors and sums as zero. The lanes are added
+// pairwise in the end, or after every 512 elements of a longer row (1024 if
+// they come in pairs), when the sum is added to the one before.
+//
+// It panics if w or out is too short.
+func MatMul(out []float32, stride int, x *Activations, w []byte, rows int) {
+	n := x.N
+	need("MatMul", "w", w, rows*n, x.Format)
+	if rows <= 0 || x.M <= 0 {
+		return
+	}
+	if len(out) < (x.M-1)*stride+rows {
+		panic(fmt.Sprintf("kernel: MatMul: out has %d elements, want %d vectors of %d, %d apart", len(out), x.M, rows, stride))
+	}
+	p := product{
+		out: out, stride: stride, m: x.M, rows: rows, n: n,
+		x: x.f32, pairs: x.bf16, xstride: x.ld,
+		w: w, wstride: n, f: x.Format,
+	}
+	p.run()
+}
+
+// A product is the work of MatMul and Scores: m vectors of n elements, xstride
+// apart, in x or pairs, with rows of w, wstride elements apart.
+type product struct {
+	out     []float32
+	stride  int
+	m       int
+	rows    int
+	n       int
+	x       []float32
+	pairs   []byte
+	xstride int
+	w       []byte
+	wstride int
+	f       Format
+}
+
+func (p *product) run() {
+	if p.fast() {
+		return
+	}
+	if p.pairs != nil {
+		panic("kernel: MatMul: activations made for another implementation")
+	}
+	width := p.f.Bytes()
+	row := make([]float32, p.n)
+	for r := range p.rows {
+		Widen(row, p.w[r*p.wstride*width:], p.f)
+		for i := range p.m {
+			p.out[i*p.stride+r] = dot(p.x[i*p.xstride:i*p.xstride+p.n], row)
+		}
+	}
+}
+
+// Dot is Σ a[k]·b[k] in float32. b is at least as long as a. The result depends
+// on the values and the implementation alone: a fixed number of lanes takes the
+// elements in turn, and is added pairwise at the end.
 func Dot(a, b []float32) float32 {
 	b = b[:len(a)]
+	if s, ok := fastDot(a, b); ok {
+		return s
+	}
+	return dot(a, b)
+}
+
+// dot is the portable definition of [Dot], with 16 lanes.
+func dot(a, b []float32) float32 {
+	b = b[:len(a)]
 	var lane [16]float32
-	for k, v := range a {
-		lane[k%16] += float32(v * b[k])
+	for len(a) >= 16 {
+		x, y := (*[16]float32)(a), (*[16]float32)(b)
+		for i := range lane {
+			lane[i] += float32(x[i] * y[i])
+		}
+		a, b = a[16:], b[16:]
+	}
+	for i, v := range a {
+		lane[i] += float32(v * b[i])
 	}
 	for w := 8; w > 0; w /= 2 {
 		for i := range w {
@@ -70,35 +177,10 @@ func Dot(a, b []float32) float32 {
 	return lane[0]
 }
 
-// Axpy adds alpha·x to y, element by element.
+// Axpy adds alpha·x to y, element by element, product and sum each rounded.
 func Axpy(y []float32, alpha float32, x []float32) {
 	x = x[:len(y)]
-	for i, v := range x {
-		y[i] += float32(alpha * v)
-	}
-}
-
-// Softmax replaces x by exp(x − max x) / Σ exp(x − max x).
-func Softmax(x []float32) {
-	m := float32(math.Inf(-1))
-	for _, v := range x {
-		m = max(m, v)
-	}
-	var sum float32
-	for i, v := range x {
-		e := float32(math.Exp(float64(v - m)))
-		x[i] = e
-		sum += e
-	}
-	for i := range x {
-		x[i] /= sum
-	}
-}
-
-// SiLUMul replaces gate by gate·σ(gate)·up, element by element.
-func SiLUMul(gate, up []float32) {
-	up = up[:len(gate)]
-	for i, g := range gate {
-		gate[i] = float32(float64(g)/(1+math.Exp(-float64(g)))) * up[i]
+	for i := fastAxpy(y, alpha, x); i < len(y); i++ {
+		y[i] += float32(alpha * x[i])
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/gofrs/flock"
 )
@@ -99,8 +100,26 @@ func targetFree(abs string, force bool) error {
 		return fmt.Errorf("checkpoint: %s %w; use --force to replace it", abs, ErrExists)
 	case !info.IsDir():
 		return fmt.Errorf("checkpoint: %s %w and is not a directory; remove it first", abs, ErrExists)
+	case !replaceable(abs):
+		return fmt.Errorf("checkpoint: %s %w and holds something that is not a model; remove it first", abs, ErrExists)
 	}
 	return nil
+}
+
+// replaceable reports whether a directory is empty or a model: a slip in the
+// output's name must not cost a home directory.
+func replaceable(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if name == "config.json" || strings.HasSuffix(name, ".safetensors") || strings.HasPrefix(name, "pytorch_model") && strings.HasSuffix(name, ".bin") {
+			return true
+		}
+	}
+	return len(entries) == 0
 }
 
 // acquire locks the stage. The lock dies with its holder, so a killed run

@@ -91,7 +91,7 @@ func TestKilledPublishing(t *testing.T) {
 		}, false, 0, false},
 		{"ready, not yet exchanged", func(t *testing.T, out, stage string) {
 			rename(t, filepath.Join(stage, "model"), filepath.Join(stage, "ready"))
-			checkpointtest.File(t, filepath.Join(out, "old.txt"), "old")
+			checkpointtest.File(t, filepath.Join(out, "old.safetensors"), "old")
 		}, true, 0, false},
 		// What lies in ready now is the old model, of the same size and name.
 		{"exchanged, old one not yet removed", func(t *testing.T, out, stage string) {
@@ -106,16 +106,16 @@ func TestKilledPublishing(t *testing.T) {
 		}, true, 0, false},
 		{"the old one moved away", func(t *testing.T, out, stage string) {
 			rename(t, filepath.Join(stage, "model"), filepath.Join(stage, "ready"))
-			checkpointtest.File(t, filepath.Join(stage, "old", "old.txt"), "old")
+			checkpointtest.File(t, filepath.Join(stage, "old", "old.safetensors"), "old")
 		}, true, 2, false},
 		{"the old one moved away, without Force now", func(t *testing.T, out, stage string) {
 			rename(t, filepath.Join(stage, "model"), filepath.Join(stage, "ready"))
-			checkpointtest.File(t, filepath.Join(stage, "old", "old.txt"), "old")
+			checkpointtest.File(t, filepath.Join(stage, "old", "old.safetensors"), "old")
 		}, false, 0, true},
 		{"the old one not yet removed", func(t *testing.T, out, stage string) {
 			os.RemoveAll(filepath.Join(stage, "model"))
-			checkpointtest.File(t, filepath.Join(stage, "old", "old.txt"), "old")
-			checkpointtest.File(t, filepath.Join(out, "new.txt"), "new")
+			checkpointtest.File(t, filepath.Join(stage, "old", "old.safetensors"), "old")
+			checkpointtest.File(t, filepath.Join(out, "new.safetensors"), "new")
 		}, true, 0, false},
 	}
 	for _, tt := range tests {
@@ -128,7 +128,7 @@ func TestKilledPublishing(t *testing.T) {
 				if !errors.Is(err, ErrExists) {
 					t.Fatalf("%v, want that the target exists", err)
 				}
-				if got := checkpointtest.Tree(t, out)["old.txt"]; got != "old" {
+				if got := checkpointtest.Tree(t, out)["old.safetensors"]; got != "old" {
 					t.Errorf("the old target is lost")
 				}
 				return
@@ -156,7 +156,7 @@ func TestKilledPublishing(t *testing.T) {
 // TestSwapInTwo is what happens where names cannot be exchanged.
 func TestSwapInTwo(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	checkpointtest.File(t, filepath.Join(out, "old.txt"), "old")
+	checkpointtest.File(t, filepath.Join(out, "old.safetensors"), "old")
 	s, err := openStage(out, "key", true)
 	if err != nil {
 		t.Fatal(err)
@@ -165,15 +165,15 @@ func TestSwapInTwo(t *testing.T) {
 	if err := s.swapInTwo(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
-	if got := keysOf(checkpointtest.Tree(t, out)); got != "old.txt" {
+	if got := keysOf(checkpointtest.Tree(t, out)); got != "old.safetensors" {
 		t.Errorf("the target holds %q", got)
 	}
-	checkpointtest.File(t, filepath.Join(s.ready, "new.txt"), "new")
+	checkpointtest.File(t, filepath.Join(s.ready, "new.safetensors"), "new")
 	if err := s.swapInTwo(); err != nil {
 		t.Fatal(err)
 	}
 	s.remove()
-	if got := keysOf(checkpointtest.Tree(t, out)); got != "new.txt" {
+	if got := keysOf(checkpointtest.Tree(t, out)); got != "new.safetensors" {
 		t.Errorf("the target holds %q", got)
 	}
 	mustBeAlone(t, out)
@@ -184,14 +184,14 @@ func TestTargetAppears(t *testing.T) {
 	c := openModel(t, wide())
 	out := filepath.Join(t.TempDir(), "out")
 	_, err := Write(t.Context(), out, c, WriteOptions{Key: "key", Finish: func(*Written) (map[string][]byte, error) {
-		checkpointtest.File(t, filepath.Join(out, "x.txt"), "x")
+		checkpointtest.File(t, filepath.Join(out, "x.safetensors"), "x")
 		return nil, nil
 	}})
 	if !errors.Is(err, ErrExists) {
 		t.Fatalf("%v, want that the target exists", err)
 	}
 	wantError(t, err, out)
-	if got := keysOf(checkpointtest.Tree(t, out)); got != "x.txt" {
+	if got := keysOf(checkpointtest.Tree(t, out)); got != "x.safetensors" {
 		t.Errorf("the target holds %q", got)
 	}
 	w, err := Write(t.Context(), out, c, WriteOptions{Key: "key", Force: true})

@@ -297,7 +297,7 @@ func TestWriteTarget(t *testing.T) {
 		want   string
 	}{
 		{file, false, "use --force"}, {file, true, "not a directory"}, {dir, false, "use --force"}, {link, false, "use --force"}, {link, true, "not a directory"},
-		{dir + "/", false, "use --force"}, {dir + "/.", false, "use --force"},
+		{dir + "/", false, "use --force"}, {dir + "/.", false, "use --force"}, {dir, true, "not a model"},
 	} {
 		_, err := Write(t.Context(), tt.target, c, WriteOptions{Force: tt.force})
 		wantError(t, err, filepath.Clean(tt.target), tt.want)
@@ -308,6 +308,7 @@ func TestWriteTarget(t *testing.T) {
 	if got := keysOf(checkpointtest.Tree(t, parent)); got != "dir/sub/old.bin file link" && got != "dir/sub/old.bin file" {
 		t.Errorf("there are %s", got)
 	}
+	checkpointtest.File(t, filepath.Join(dir, "config.json"), "{}")
 	if _, err := Write(t.Context(), dir, c, WriteOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}

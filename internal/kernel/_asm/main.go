@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	part := flag.String("part", "", "which file to write: convert, mix, measure, fused, copy")
+	part := flag.String("part", "", "which file to write: convert, mix, measure, fused, copy, matmul, matmulprobe, attention, activation")
 	flag.Parse()
 	ConstraintExpr("!purego")
 	switch *part {
@@ -28,6 +28,14 @@ func main() {
 		fused()
 	case "copy":
 		streamCopy()
+	case "matmul":
+		matmul()
+	case "attention":
+		attention()
+	case "activation":
+		activation()
+	case "matmulprobe":
+		probes()
 	default:
 		log.Fatalf("no part %q", *part)
 	}
