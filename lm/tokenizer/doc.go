@@ -18,7 +18,7 @@
 //     transformers replaces parts of it for some classes, and that is not
 //     followed.
 //   - tokenizer.model with a protocol buffer: SentencePiece
-//     (https://github.com/google/sentencepiece), BPE and Unigram.
+//     (https://github.com/google/sentencepiece, 0.2), BPE and Unigram.
 //   - tokenizer.model with base64 lines: tiktoken
 //     (https://github.com/openai/tiktoken) with the pattern and special tokens
 //     of Llama 3.

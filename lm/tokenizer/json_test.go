@@ -74,7 +74,7 @@ func TestParseJSONErrors(t *testing.T) {
 		{"unk_id", spec{"model": object{"type": "Unigram", "vocab": []any{[]any{"a", 0}}, "unk_id": 1}}, "unk_id 1: is not in the vocabulary"},
 		{"unigram", spec{"model": object{"type": "Unigram", "vocab": []any{[]any{"a", 0, 1}}}}, "vocab is not a list of pieces with scores"},
 		{"unigram piece", spec{"model": object{"type": "Unigram", "vocab": []any{[]any{strings.Repeat("a", 9000), 0}}}}, "piece 0: is 9000 bytes long"},
-		{"added ID", base.with("added_tokens", []any{tok("<s>", 1 << 40)}), "ID 1099511627776 is out of range"},
+		{"added ID", base.with("added_tokens", []any{tok("<s>", 1<<40)}), "ID 1099511627776 is out of range"},
 		{"added place", base.with("added_tokens", []any{tok("<s>", 300)}), `added token "<s>": the file gives it ID 300, its place is 259`},
 		{"added twice", base.with("added_tokens", []any{tok("<s>", 259), tok("<s>", 259, "lstrip")}), `added token "<s>": is there twice`},
 		{"added length", base.with("added_tokens", []any{tok(strings.Repeat("x", 5000), 259)}), "is 5000 bytes long"},

@@ -123,6 +123,10 @@ func newSentencePiece(m *spmModel, every bool) (*Tokenizer, error) {
 	return t, nil
 }
 
+// hasNUL reports whether the piece holds the character NUL. SentencePiece does
+// not find such a piece in text, since version 0.2.
+func (p *spmPiece) hasNUL() bool { return strings.ContainsRune(p.text, 0) }
+
 // control is the ID of a control piece, or none.
 func (m *spmModel) control(all map[string]int32, piece string) int32 {
 	if id, ok := all[piece]; ok && m.pieces[id].kind == pieceControl {
@@ -156,7 +160,7 @@ func (m *spmModel) userDefined() (u userDefined) {
 		(*to).add(text, int32(id))
 	}
 	for i, p := range m.pieces {
-		if p.kind != pieceUserDefined {
+		if p.kind != pieceUserDefined || p.hasNUL() {
 			continue
 		}
 		add(&u.all, p.text, i)
@@ -192,6 +196,9 @@ func (m *spmModel) bpe(fallback *[256]int32, user userDefined) *bpe {
 	for i, p := range m.pieces {
 		switch p.kind {
 		case pieceNormal, pieceUserDefined, pieceUnused:
+			if p.hasNUL() {
+				break
+			}
 			b.joined[p.text] = merge{ranks[p.score], int32(i)}
 			b.cut = b.cut && !crossesMeta(p.text)
 		}
@@ -233,7 +240,9 @@ func (m *spmModel) unigram(fallback *[256]int32) *unigram {
 		default:
 			continue
 		}
-		u.trie.add(p.text, int32(i))
+		if !p.hasNUL() {
+			u.trie.add(p.text, int32(i))
+		}
 	}
 	u.unkScore = float64(lowest - unkPenalty)
 	return u

@@ -62,8 +62,9 @@ func (m *unigram) search(st *state, word string) {
 		best = append(best, bestPath{start: -1})
 	}
 	reach := func(end, start int, score float64, id int32) {
+		score = m.round(score)
 		if b := &best[end]; b.start < 0 || score > b.score {
-			*b = bestPath{m.round(score), start, id}
+			*b = bestPath{score, start, id}
 		}
 	}
 	for i := 0; i < len(word); {
@@ -88,8 +89,7 @@ func (m *unigram) search(st *state, word string) {
 			whole = whole || n == w
 		}
 		if !whole {
-			score := till + m.unkScore
-			reach(i+w, i, m.round(score), m.unk)
+			reach(i+w, i, till+m.unkScore, m.unk)
 		}
 		i += w
 	}

@@ -107,9 +107,13 @@ func TestSentencePieceVectors(t *testing.T) {
 	}
 	unmarshal(t, "vectors/spm_gold.json", &gold)
 
-	// Version 0.1.97, which made the vectors, and 0.2.3 break a tie between
-	// equal sums of scores differently.
-	ties := map[string][]int{"deberta-v3 33333333": {404, 26107, 84768}}
+	// Where version 0.1.97, which made the vectors, and the current 0.2.3
+	// differ: it breaks a tie between sums of scores differently, and no longer
+	// uses the piece that is a NUL.
+	current := map[string][]int{
+		"deberta-v3 33333333":     {404, 26107, 84768},
+		"internlm2 1\x002\uFFFD3": {312, 3, 314, 65746, 308},
+	}
 
 	for name, m := range gold.Models {
 		t.Run(name, func(t *testing.T) {
@@ -117,8 +121,8 @@ func TestSentencePieceVectors(t *testing.T) {
 			c := &tally{t: t, name: name}
 			for i, text := range gold.Texts {
 				got, want := tok.Encode(text, false), m.IDs[i]
-				if tie := ties[name+" "+text]; slices.Equal(got, tie) && tie != nil {
-					want = tie
+				if ids, ok := current[name+" "+text]; ok {
+					want = ids
 				}
 				c.ids(text, got, want)
 				c.text("text of "+strconv.Quote(text), tok.Decode(m.IDs[i], true), m.Decoded[i])
@@ -180,4 +184,59 @@ func TestStoriesVectors(t *testing.T) {
 			c.done()
 		})
 	}
+}
+
+// TestMistral: the two forms of the tokenizer of Mistral differ in where they
+// put the prefix, and SentencePiece itself does not know control pieces.
+func TestMistral(t *testing.T) {
+	v1 := must(t)(ParseJSON(testdata(t, "tokenizers/mistral-7b-v0.1_npm-lenml/tokenizer.json")))
+	v3 := must(t)(ParseJSON(testdata(t, "tokenizers/mistral-7b-instruct-v0.3/tokenizer.json")))
+	c := &tally{t: t, name: "Mistral"}
+	for _, x := range []struct {
+		text   string
+		v1, v3 []int
+	}{
+		{"", []int{1}, []int{1}},
+		{" ", []int{1, 259}, []int{1, 29473}},
+		{"a", []int{1, 264}, []int{1, 1032}},
+		{" a", []int{1, 28705, 264}, []int{1, 1032}},
+		{"<s>a", []int{1, 1, 264}, []int{1, 1, 29476}},
+		{"a<s> b", []int{1, 264, 1, 28705, 287}, []int{1, 1032, 1, 1055}},
+		{"\n\na", []int{1, 28705, 13, 13, 28708}, []int{1, 29473, 781, 781, 29476}},
+	} {
+		c.ids(x.text, v1.Encode(x.text, true), x.v1)
+		c.ids(x.text, v3.Encode(x.text, true), x.v3)
+	}
+	c.ids("[INST]", v3.Encode("[INST] hi [/INST]", false), []int{3, 12782, 29473, 4})
+	c.check(!slices.Contains(v3.EncodeOrdinary("[INST] hi [/INST]"), 3), "EncodeOrdinary gives [INST]")
+	c.check(!slices.Contains(v1.Encode("<0x41>", false), 3+0x41), "the text <0x41> becomes a byte")
+
+	spm := must(t)(ParseSentencePiece(testdata(t, "tokenizers/mistral-common/mistral_instruct_tokenizer_240323.model.v3")))
+	c.check(!slices.Contains(spm.Encode("<s>[INST]", false), 3), "SentencePiece finds the control piece [INST]")
+	loaded := must(t)(Load(dir(t, map[string]string{
+		"tokenizer.model":       "tokenizers/mistral-common/mistral_instruct_tokenizer_240323.model.v3",
+		"tokenizer_config.json": "tokenizers/mistral-7b-instruct-v0.3/tokenizer_config.json",
+	})))
+	c.ids("[INST]", loaded.Encode("<s>[INST]", false), []int{1, 3})
+	c.done()
+}
+
+// TestInternLM2: user-defined pieces, under their own names and under those
+// that the configuration gives them.
+func TestInternLM2(t *testing.T) {
+	const file = "tokenizers/internlm2/tokenizer_internlm2.model"
+	tk := must(t)(ParseSentencePiece(testdata(t, file)))
+	c := &tally{t: t, name: "InternLM2"}
+	c.ids("unused", tk.Encode("a[UNUSED_TOKEN_146]b", false), []int{264, 92543, 260})
+	c.check(!slices.Contains(tk.EncodeOrdinary("a[UNUSED_TOKEN_146]b"), 92543), "EncodeOrdinary gives the user-defined piece")
+	files := dir(t, map[string]string{"tokenizer.model": file})
+	files["tokenizer_config.json"] = &fstest.MapFile{Data: []byte(`{"pad_token": "</s>", "added_tokens_decoder": {
+		"92542": {"content": "<|im_end|>", "special": true}, "92543": {"content": "<|im_start|>", "special": true}}}`)}
+	tk = must(t)(Load(files))
+	c.ids("chat", tk.Encode("<|im_start|>a<|im_end|>", true), []int{1, 92543, 264, 92542})
+	c.text("chat", tk.Decode([]int{1, 92543, 264, 92542}, true), "a")
+	c.text("chat", tk.Decode([]int{92543, 264, 92542}, false), "<|im_start|>a<|im_end|>")
+	c.check(tk.PAD() == 2, "PAD is %d", tk.PAD())
+	c.check(!slices.Contains(tk.EncodeOrdinary("<|im_start|>[UNUSED_TOKEN_146]"), 92543), "EncodeOrdinary gives <|im_start|>")
+	c.done()
 }
