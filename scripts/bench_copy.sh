@@ -16,7 +16,7 @@
 #   BIG=1     also measures the peak memory on a 14 GB pair (42 GB of disk)
 #   PEAK_GB   the size for the first peak memory figure (default 2)
 #
-# Both inputs are read into the page cache first. A round runs, in an order
+# Both inputs are read into the page cache before each run. A round runs, in an order
 # that rotates, (1) cat sft/* >/dev/null; cp aligned/* out/  (2) expo
 # extrapolate  (3) expo extrapolate --no-digest  (4) expo extrapolate
 # --no-digest --no-sync  and (5) as (1), then sync of the written files. Like
@@ -74,6 +74,7 @@ bare() { extrapolate --no-digest --no-sync; }
 between() {
 	rm -rf "$dir/out"
 	sync -f "$dir"
+	cat "$dir"/sft/* "$dir"/aligned/* >/dev/null
 }
 
 median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
@@ -97,7 +98,6 @@ make_pair() { # size in GB
 echo "machine: $(nproc) CPUs, $(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo), $(awk '/MemTotal/ { printf "%.1f GiB", $2 / 1048576 }' /proc/meminfo), $(df --output=fstype "$dir" | tail -1) in $dir"
 make_pair "$size_gb"
 bytes=$(cat "$dir"/sft/*.safetensors | wc -c)
-cat "$dir"/sft/* "$dir"/aligned/* >/dev/null
 
 ways=(copy extrapolate no_digest bare copy_sync)
 for way in "${ways[@]}"; do : >"$dir/$way.times"; done

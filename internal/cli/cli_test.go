@@ -41,13 +41,30 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PAIR", pair)
+			env.Setenv("STORIES", filepath.Join(testdata(), "stories260K"))
 			env.Setenv("HF_HUB_CACHE", filepath.Join(env.WorkDir, "hub"))
 			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "stories" { // a small real model, where the shared test data is
+				_, err := os.Stat(filepath.Join(testdata(), "stories260K", "hf", "config.json"))
+				return err == nil, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"mkmodel": mkmodel, "flip": flip, "status": status, "size": size,
 		},
 	})
+}
+
+// testdata is the folder of data that is not ours to keep here.
+func testdata() string {
+	if dir := os.Getenv("EXPO_TESTDATA"); dir != "" {
+		return dir
+	}
+	dir, _ := filepath.Abs(filepath.Join("..", "..", "..", "shared", "data"))
+	return dir
 }
 
 // mkmodel DIR CONFIG SEED name:DTYPE:RxC[:values]... makes a model of random

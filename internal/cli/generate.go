@@ -1,0 +1,359 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"expo/lm/chat"
+	"expo/lm/generate"
+)
+
+type generateFlags struct {
+	engineFlags
+	system      string
+	prompts     string
+	output      string
+	raw         bool
+	printPrompt bool
+	request     generate.Request
+}
+
+func (a *app) generate() *cobra.Command {
+	var f generateFlags
+	cmd := &cobra.Command{
+		Use:   "generate MODEL [PROMPT] | generate --sft MODEL --aligned MODEL --alpha NUMBER [PROMPT]",
+		Short: "Let a model answer: a checkpoint, a GGUF file, or a pair and an α",
+		Long: `Answer a prompt, as the model's chat template puts it (--raw: as it stands). The
+model is a directory, a Hub reference in the local cache, a .gguf file, or the view
+of a pair at some α, for which nothing is written. Without a prompt, standard input
+is the prompt, or a conversation where it is a terminal.
+
+--prompts FILE.jsonl answers many rows together, {"prompt"} or {"messages"}; other
+fields of a row are copied to the output, and rows that an earlier run finished in
+the file given with -o are not computed again.
+` + exitHelp,
+		Example: `  expo generate out "Why is the sky blue?"
+  expo generate --sft SFT --aligned DPO --alpha 0.3 "Why is the sky blue?"
+  expo generate model.gguf --prompts in.jsonl -o out.jsonl --max-tokens 256`,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.runGenerate(cmd.Context(), &f, args) },
+	}
+	f.engineFlags.add(cmd)
+	fl := cmd.Flags()
+	r := &f.request
+	fl.StringVar(&f.system, "system", "", "a system message")
+	fl.StringVar(&f.prompts, "prompts", "", "answer the rows of this JSONL `FILE`")
+	fl.StringVarP(&f.output, "output", "o", "", "with --prompts: append the answers to this `FILE`, going on where it ends")
+	fl.BoolVar(&f.raw, "raw", false, "use no chat template")
+	fl.BoolVar(&f.printPrompt, "print-prompt", false, "print what the template made, and stop")
+	fl.IntVar(&r.MaxTokens, "max-tokens", 0, "tokens of the answer at most (default: what the context leaves)")
+	fl.Float64Var(&r.Temperature, "temperature", 0, "0 takes the likeliest token")
+	fl.Float64Var(&r.TopP, "top-p", 1, "keep the fewest tokens with this much probability")
+	fl.IntVar(&r.TopK, "top-k", 0, "keep the k likeliest tokens; 0 keeps all")
+	fl.Float64Var(&r.MinP, "min-p", 0, "drop tokens less probable than this part of the likeliest")
+	fl.Float64Var(&r.PresencePenalty, "presence-penalty", 0, "subtract from the logits of tokens in the answer")
+	fl.Float64Var(&r.FrequencyPenalty, "frequency-penalty", 0, "subtract for each time a token is in the answer")
+	fl.Float64Var(&r.RepetitionPenalty, "repetition-penalty", 1, "divide the logits of tokens in prompt or answer")
+	fl.StringArrayVar(&r.Stop, "stop", nil, "end the answer before this `TEXT`; repeatable")
+	fl.BoolVar(&r.IgnoreEOS, "ignore-eos", false, "go on past the model's end tokens, for measuring")
+	fl.BoolVar(&r.Truncate, "truncate", false, "drop the beginning of a prompt that is too long")
+	fl.IntVar(&r.TopLogprobs, "top-logprobs", 0, "with --json: log-probabilities of the best n tokens too")
+	fl.BoolVar(&r.Logprobs, "logprobs", false, "with --json: log-probabilities of the answer's tokens")
+	return cmd
+}
+
+func (a *app) runGenerate(ctx context.Context, f *generateFlags, args []string) error {
+	f.request.Seed = f.seed
+	f.request.Logprobs = f.request.Logprobs || f.request.TopLogprobs > 0
+	e, rest, err := f.open(ctx, args)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	switch {
+	case f.prompts != "" && len(rest) > 0:
+		return usagef("--prompts and a prompt contradict each other")
+	case f.prompts != "":
+		return a.generateRows(ctx, f, e)
+	case len(rest) > 0:
+		return a.answer(ctx, f, e, strings.Join(rest, " "))
+	}
+	if in, ok := a.in.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
+		return a.converse(ctx, f, e)
+	}
+	b, err := io.ReadAll(a.in)
+	if err != nil {
+		return err
+	}
+	if len(bytes.TrimSpace(b)) == 0 {
+		return usageError{errNoPrompt}
+	}
+	return a.answer(ctx, f, e, strings.TrimSuffix(string(b), "\n"))
+}
+
+// ask makes the request for one prompt.
+func (f *generateFlags) ask(e *loaded, prompt string) generate.Request {
+	r := f.request
+	if f.raw || e.Template() == nil {
+		r.Prompt = prompt
+		return r
+	}
+	if f.system != "" {
+		r.Messages = append(r.Messages, chat.Message{Role: "system", Content: f.system})
+	}
+	r.Messages = append(r.Messages, chat.Message{Role: "user", Content: prompt})
+	return r
+}
+
+func (a *app) answer(ctx context.Context, f *generateFlags, e *loaded, prompt string) error {
+	r := f.ask(e, prompt)
+	if f.printPrompt {
+		_, text, err := e.Prompt(ctx, r)
+		if err != nil {
+			return err
+		}
+		return a.printText(text)
+	}
+	if a.json {
+		resp, err := e.Generate(ctx, r)
+		if err != nil {
+			return err
+		}
+		return a.printJSON(answerOf(resp, e.seconds))
+	}
+	_, err := a.stream(ctx, e, r)
+	return err
+}
+
+// stream prints an answer as it comes.
+func (a *app) stream(ctx context.Context, e *loaded, r generate.Request) (string, error) {
+	var text strings.Builder
+	for d, err := range e.Stream(ctx, r) {
+		if err != nil {
+			return "", err
+		}
+		text.WriteString(d.Text)
+		if _, err := io.WriteString(a.out, d.Text); err != nil {
+			return "", err
+		}
+	}
+	_, err := fmt.Fprintln(a.out)
+	return text.String(), err
+}
+
+// converse is a conversation on a terminal; each line is a turn.
+func (a *app) converse(ctx context.Context, f *generateFlags, e *loaded) error {
+	a.say("an empty line or ^D ends the conversation")
+	r := f.ask(e, "")
+	messages := r.Messages[:max(len(r.Messages)-1, 0)]
+	for in := bufio.NewScanner(a.in); ; {
+		fmt.Fprint(a.err, "> ")
+		if !in.Scan() || strings.TrimSpace(in.Text()) == "" {
+			return in.Err()
+		}
+		turn := f.ask(e, in.Text())
+		if turn.Messages != nil {
+			messages = append(messages, chat.Message{Role: "user", Content: in.Text()})
+			turn.Messages = messages
+		}
+		text, err := a.stream(ctx, e, turn)
+		if err != nil {
+			return err
+		}
+		messages = append(messages, chat.Message{Role: "assistant", Content: text})
+	}
+}
+
+// answerJSON is an answer as --json prints it.
+type answerJSON struct {
+	Text         string                `json:"text"`
+	TokenIDs     []int                 `json:"token_ids"`
+	FinishReason generate.FinishReason `json:"finish_reason"`
+	Usage        map[string]int        `json:"usage"`
+	Logprobs     []logprobJSON         `json:"logprobs,omitempty"`
+	Timings      map[string]float64    `json:"timings"`
+}
+
+type logprobJSON struct {
+	ID          int           `json:"id"`
+	Token       string        `json:"token"`
+	Logprob     float64       `json:"logprob"`
+	TopLogprobs []logprobJSON `json:"top_logprobs,omitempty"`
+}
+
+func answerOf(r generate.Response, loadSeconds float64) answerJSON {
+	return answerJSON{
+		Text: r.Text, TokenIDs: notNil(r.Tokens), FinishReason: r.FinishReason, Logprobs: logprobs(r.Logprobs),
+		Usage: map[string]int{"prompt_tokens": r.Usage.PromptTokens, "completion_tokens": r.Usage.CompletionTokens, "cached_tokens": r.Usage.CachedTokens},
+		Timings: map[string]float64{"load_seconds": loadSeconds, "prompt_tokens": float64(r.Usage.PromptTokens), "prompt_seconds": r.Timings.PromptSeconds,
+			"completion_tokens": float64(r.Usage.CompletionTokens), "completion_seconds": r.Timings.CompletionSeconds},
+	}
+}
+
+func logprobs(list []generate.TokenLogprob) []logprobJSON {
+	var out []logprobJSON
+	for _, l := range list {
+		out = append(out, logprobJSON{l.ID, l.Token, l.Logprob, logprobs(l.Top)})
+	}
+	return out
+}
+
+// generateRows answers the rows of a file together and writes the answers in
+// the order of the rows.
+func (a *app) generateRows(ctx context.Context, f *generateFlags, e *loaded) error {
+	b, err := os.ReadFile(f.prompts)
+	if err != nil {
+		return err
+	}
+	var rows []map[string]json.RawMessage
+	var requests []generate.Request
+	for i, line := range bytes.Split(b, []byte("\n")) {
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		var row map[string]json.RawMessage
+		if err := json.Unmarshal(line, &row); err != nil {
+			return fmt.Errorf("%s: line %d: %w", f.prompts, i+1, err)
+		}
+		r, err := f.rowRequest(e, row)
+		if err != nil {
+			return fmt.Errorf("%s: line %d: %w", f.prompts, i+1, err)
+		}
+		rows, requests = append(rows, row), append(requests, r)
+	}
+	out, done, err := a.openRows(f.output)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	done = min(done, len(rows))
+	if done > 0 {
+		a.say("%d of %d rows were finished before", done, len(rows))
+	}
+	answers := make([]chan generate.Response, len(rows))
+	for i := range answers {
+		answers[i] = make(chan generate.Response, 1)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	limit := make(chan struct{}, max(f.maxBatch, 16))
+	g.Go(func() error {
+		for i := done; i < len(rows); i++ {
+			select {
+			case limit <- struct{}{}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			g.Go(func() error {
+				defer func() { <-limit }()
+				resp, err := e.Generate(ctx, requests[i])
+				if err != nil {
+					return fmt.Errorf("row %d: %w", i+1, err)
+				}
+				answers[i] <- resp
+				return nil
+			})
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for i := done; i < len(rows); i++ {
+			select {
+			case resp := <-answers[i]:
+				if err := writeRow(out, rows[i], answerOf(resp, e.seconds)); err != nil {
+					return err
+				}
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+func (f *generateFlags) rowRequest(e *loaded, row map[string]json.RawMessage) (generate.Request, error) {
+	if m, ok := row["messages"]; ok {
+		r := f.request
+		if err := json.Unmarshal(m, &r.Messages); err != nil {
+			return r, err
+		}
+		return r, nil
+	}
+	var prompt string
+	p, ok := row["prompt"]
+	if !ok {
+		return generate.Request{}, errors.New("has neither prompt nor messages")
+	}
+	if err := json.Unmarshal(p, &prompt); err != nil {
+		return generate.Request{}, err
+	}
+	return f.ask(e, prompt), nil
+}
+
+// openRows opens the output and counts its complete rows; a last line that was
+// cut short is taken off.
+func (a *app) openRows(path string) (io.WriteCloser, int, error) {
+	if path == "" {
+		return nopCloser{a.out}, 0, nil
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, 0, err
+	}
+	b, err := io.ReadAll(file)
+	if err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	whole := bytes.LastIndexByte(b, '\n') + 1
+	if err := file.Truncate(int64(whole)); err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	if _, err := file.Seek(int64(whole), io.SeekStart); err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	return file, bytes.Count(b[:whole], []byte("\n")), nil
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+// writeRow adds the answer to the row's own fields.
+func writeRow(w io.Writer, row map[string]json.RawMessage, answer answerJSON) error {
+	b, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return err
+	}
+	merged := make(map[string]json.RawMessage, len(row)+len(fields))
+	for k, v := range row {
+		merged[k] = v
+	}
+	for k, v := range fields {
+		merged[k] = v
+	}
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(merged); err != nil {
+		return err
+	}
+	_, err = w.Write(line.Bytes())
+	return err
+}

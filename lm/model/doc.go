@@ -1,0 +1,34 @@
+// Package model runs decoder-only language models of the Llama family on the
+// CPU: token IDs in, logits out. It knows nothing of text.
+//
+// Start at [Load] (a directory in the Hugging Face layout, or any view of one)
+// or [LoadGGUF], make a [Cache] for each sequence, and call [Model.Forward]
+// with as many sequences as there are; prompts and single tokens may be mixed.
+// [Model.Classify] is for reward models and other sequence classifiers.
+//
+// Supported are Llama, Mistral, Qwen2 and InternLM2, with their meaning in
+// Hugging Face transformers 5.23 (https://github.com/huggingface/transformers,
+// src/transformers/models) and, for InternLM2, in the Python files of its
+// repositories (https://huggingface.co/internlm/internlm2-chat-7b).
+//
+// # Promises
+//
+// A position's logits depend on the tokens before it and on nothing else, bit
+// for bit: not on what else is in the batch, on how the tokens are divided
+// among calls, on whether keys and values were computed for this sequence or
+// shared from another, or on the number of threads. They may differ in the
+// last bits from one kind of processor to another. The one exception is the
+// rope scaling "dynamic" beyond max_position_embeddings, which by its
+// definition depends on how the text was fed.
+//
+// # Arithmetic
+//
+// Weights stay in memory in the format they are stored in. Sums of products
+// are float32. A model of BF16 weights rounds to bfloat16 wherever
+// transformers does when it runs the model in that type, so that the same
+// tokens win; logits are then bfloat16 values too. All others keep float32
+// throughout.
+//
+// Memory is the weights, 64-position pages of keys and values (2 bytes per
+// value for BF16 models, otherwise 4), and buffers for 512 tokens.
+package model
