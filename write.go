@@ -124,9 +124,9 @@ func (m *meter) resume(file string, ts []tensor.Tensor, note json.RawMessage) er
 	return nil
 }
 
-// alternativesBudget bounds what a second look at the pair costs: 2²⁷ elements
-// are half a second on two cores, all of a 135M model and 2 % of a 7B one.
-const alternativesBudget = 1 << 27
+// alternativesBudget bounds what a second look at the pair costs, in elements:
+// half a second on two cores, all of a 135M model and 2 % of a 7B one.
+const alternativesBudget = 150_000_000
 
 // measured fills in the statistics, and refuses overflow.
 func (r *Record) measured(ctx context.Context, pl *plan, m *meter, jobs int) error {

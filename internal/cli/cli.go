@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"expo"
+	"expo/lm/generate/local"
 )
 
 // Exit status of every command.
@@ -157,6 +158,9 @@ func (a *app) report(err error, status int) {
 		doc["problems"] = found.list
 	}
 	msg := message(err)
+	if errors.Is(err, local.ErrTooLong) {
+		hints = append(hints, "--truncate drops the beginning of the prompt")
+	}
 	if status == exitUsage {
 		hints = append(hints, "expo --help lists the commands, expo COMMAND --help their flags")
 	}
