@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"os"
 	"strings"
 	"time"
@@ -196,5 +195,3 @@ func vocabOf(md *gguf.Metadata) tokenizer.GGUFVocab {
 	}
 	return v
 }
-
-var errNoPrompt = errors.New("no prompt: give one as an argument, on standard input, or with --prompts FILE")

@@ -96,7 +96,7 @@ func (a *app) runGenerate(ctx context.Context, f *generateFlags, args []string) 
 		return err
 	}
 	if len(bytes.TrimSpace(b)) == 0 {
-		return usageError{errNoPrompt}
+		return usagef("no prompt: give one as an argument, on standard input, or with --prompts FILE")
 	}
 	return a.answer(ctx, f, e, strings.TrimSuffix(string(b), "\n"))
 }
@@ -211,25 +211,27 @@ func logprobs(list []generate.TokenLogprob) []logprobJSON {
 // generateRows answers the rows of a file together and writes the answers in
 // the order of the rows.
 func (a *app) generateRows(ctx context.Context, f *generateFlags, e *loaded) error {
-	b, err := os.ReadFile(f.prompts)
+	in, err := os.Open(f.prompts)
 	if err != nil {
 		return err
 	}
+	defer in.Close()
 	var rows []map[string]json.RawMessage
 	var requests []generate.Request
-	for i, line := range bytes.Split(b, []byte("\n")) {
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
+	err = eachRow(in, func(n int, line []byte) error {
 		var row map[string]json.RawMessage
 		if err := json.Unmarshal(line, &row); err != nil {
-			return fmt.Errorf("%s: line %d: %w", f.prompts, i+1, err)
+			return fmt.Errorf("%s: line %d: %w", f.prompts, n, err)
 		}
 		r, err := f.rowRequest(e, row)
 		if err != nil {
-			return fmt.Errorf("%s: line %d: %w", f.prompts, i+1, err)
+			return fmt.Errorf("%s: line %d: %w", f.prompts, n, err)
 		}
 		rows, requests = append(rows, row), append(requests, r)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	out, done, err := a.openRows(f.output)
 	if err != nil {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,34 +54,28 @@ of the prompt belong to the continuation.
 }
 
 func readContinuations(in io.Reader) ([]generate.Continuation, error) {
-	b, err := io.ReadAll(in)
-	if err != nil {
-		return nil, err
-	}
 	var cs []generate.Continuation
-	for i, line := range bytes.Split(b, []byte("\n")) {
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
+	err := eachRow(in, func(n int, line []byte) error {
 		var row struct{ Prompt, Continuation json.RawMessage }
 		if err := json.Unmarshal(line, &row); err != nil {
-			return nil, fmt.Errorf("row %d: %w", i+1, err)
+			return fmt.Errorf("row %d: %w", n, err)
 		}
 		var c generate.Continuation
 		if row.Prompt != nil {
 			if err := textOrIDs(row.Prompt, &c.Context, &c.ContextTokens); err != nil {
-				return nil, fmt.Errorf("row %d: prompt: %w", i+1, err)
+				return fmt.Errorf("row %d: prompt: %w", n, err)
 			}
 		}
 		if row.Continuation == nil {
-			return nil, fmt.Errorf("row %d: no continuation", i+1)
+			return fmt.Errorf("row %d: no continuation", n)
 		}
 		if err := textOrIDs(row.Continuation, &c.Text, &c.Tokens); err != nil {
-			return nil, fmt.Errorf("row %d: continuation: %w", i+1, err)
+			return fmt.Errorf("row %d: continuation: %w", n, err)
 		}
 		cs = append(cs, c)
-	}
-	return cs, nil
+		return nil
+	})
+	return cs, err
 }
 
 func textOrIDs(raw json.RawMessage, text *string, ids *[]int) error {

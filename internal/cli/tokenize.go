@@ -2,7 +2,7 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -185,26 +185,15 @@ func (a *app) tokenizeRows(ctx context.Context, f *tokenizeFlags, files fs.FS, t
 	out := bufio.NewWriter(a.out)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
-	in := bufio.NewReaderSize(a.in, 1<<20)
-	for n := 1; ; n++ {
-		line, err := in.ReadBytes('\n')
-		if len(bytes.TrimSpace(line)) > 0 {
-			result, err := tokenizeRowOf(ctx, f, files, t, &template, line)
-			if err != nil {
-				out.Flush()
-				return fmt.Errorf("row %d: %w", n, err)
-			}
-			if err := enc.Encode(result); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return out.Flush()
-		}
+	err := eachRow(a.in, func(n int, line []byte) error {
+		result, err := tokenizeRowOf(ctx, f, files, t, &template, line)
 		if err != nil {
-			return err
+			return fmt.Errorf("row %d: %w", n, err)
 		}
-	}
+		return enc.Encode(result)
+	})
+	// The rows before a bad one have been worked for.
+	return cmp.Or(err, out.Flush())
 }
 
 func tokenizeRowOf(ctx context.Context, f *tokenizeFlags, files fs.FS, t *tokenizer.Tokenizer, template **chat.Template, line []byte) (any, error) {

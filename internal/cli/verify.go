@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -64,9 +62,6 @@ func (a *app) runVerify(cmd *cobra.Command, f *verifyFlags, model string) error 
 		return err
 	}
 	c, err := checkpoint.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) && c == nil && !strings.Contains(err.Error(), "incomplete") {
-		return err
-	}
 	if err != nil {
 		return &problems{[]string{message(err)}}
 	}

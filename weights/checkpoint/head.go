@@ -19,9 +19,6 @@ func (c *Checkpoint) Head() (string, bool) { return c.find(headNames, true) }
 // Embedding finds the input embedding, of shape (vocab_size, hidden_size).
 func (c *Checkpoint) Embedding() (string, bool) { return c.find(embeddingNames, false) }
 
-// IsHead tells whether a tensor's name is one that heads have.
-func IsHead(name string) bool { return named(name, headNames, true) }
-
 // find takes the matching name with the fewest dots, then the shortest: in
 // models of several parts the decoder's stands nearest to the top.
 func (c *Checkpoint) find(names []string, top bool) (string, bool) {

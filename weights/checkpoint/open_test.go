@@ -358,7 +358,7 @@ func TestHead(t *testing.T) {
 			t.Errorf("%v: head %q, embedding %q, want %q, %q", tt.names, head, embedding, tt.head, tt.embedding)
 		}
 	}
-	if !IsHead("lm_head.weight") || IsHead("model.norm.weight") {
-		t.Error("IsHead")
+	if !named("lm_head.weight", headNames, true) || named("model.norm.weight", headNames, true) {
+		t.Error("names of heads")
 	}
 }
