@@ -25,6 +25,7 @@ type engineFlags struct {
 	jobs         int
 	maxBatch     int
 	chatTemplate string
+	noMap        bool
 }
 
 func (f *engineFlags) add(cmd *cobra.Command) {
@@ -34,6 +35,7 @@ func (f *engineFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.quantize, "quantize", "", "turn matrices into `q8_0` while loading")
 	fl.IntVarP(&f.jobs, "jobs", "j", 0, "threads (default: the number of cores)")
 	fl.IntVar(&f.maxBatch, "max-batch", 0, "answers computed at once (default 16)")
+	fl.BoolVar(&f.noMap, "no-mmap", false, "read weights into memory even where the file can be used as it lies")
 	fl.StringVar(&f.chatTemplate, "chat-template", "", "a `FILE`, or one of "+strings.Join(chat.Names(), ", ")+", in place of the model's own")
 }
 
@@ -48,7 +50,7 @@ type loaded struct {
 // the arguments that remain.
 func (f *engineFlags) open(ctx context.Context, args []string) (e *loaded, rest []string, err error) {
 	start := time.Now()
-	load := model.LoadOptions{Jobs: f.jobs}
+	load := model.LoadOptions{Jobs: f.jobs, NoMap: f.noMap}
 	switch strings.ToLower(f.quantize) {
 	case "":
 	case "q8_0":

@@ -17,6 +17,7 @@ type tensorNames struct {
 
 	fused       bool // q names the one tensor of queries, keys and values
 	interleaved bool // rows of q and k turn by neighbours rather than by halves
+	gguf        bool // states are float32 whatever the weights are, as in llama.cpp
 }
 
 var hfNames = tensorNames{
@@ -45,7 +46,7 @@ type builder struct {
 }
 
 func build(cfg *Config, names tensorNames, find func(string) (source, error), opt LoadOptions) (*Model, error) {
-	m := &Model{cfg: cfg, jobs: jobsOr(opt.Jobs), round: true, kv: kernel.F32}
+	m := &Model{cfg: cfg, jobs: jobsOr(opt.Jobs), noMap: opt.NoMap, round: !names.gguf}
 	b := &builder{m: m, find: find, opt: opt}
 	h, d := cfg.HiddenSize, cfg.HeadDim
 	qRows, kvRows := cfg.NumAttentionHeads*d, cfg.NumKeyValueHeads*d
@@ -89,14 +90,25 @@ func build(cfg *Config, names tensorNames, find func(string) (source, error), op
 		m.head = b.matrix(part{name: names.head, rows: cfg.VocabSize, cols: h}, false)
 	}
 	if b.err != nil {
-		m.own.free()
 		return nil, b.err
 	}
-	if m.round {
-		m.kv = kernel.BF16
-	}
+	m.kv = cacheFormat(m)
 	m.pages.size = cfg.NumHiddenLayers * cfg.NumKeyValueHeads * 2 * pageLen * d * m.kv.Bytes()
 	return m, nil
+}
+
+// cacheFormat is the format of keys and values: what transformers and llama.cpp
+// keep, which is F16 for quantized weights, too.
+func cacheFormat(m *Model) kernel.Format {
+	if m.round {
+		return kernel.BF16
+	}
+	for _, p := range m.parts {
+		if p.matrix != nil && p.matrix.f.plain != kernel.F32 {
+			return kernel.F16
+		}
+	}
+	return kernel.F32
 }
 
 // fusedParts cuts InternLM2's wqkv: for each key-value head the rows of its
@@ -152,7 +164,7 @@ func (b *builder) vector(p part) []float32 {
 	return p.vector
 }
 
-// matrix plans and allocates a matrix, p.name being without ".weight".
+// matrix plans a matrix, p.name being without ".weight".
 func (b *builder) matrix(p part, biased bool) *matrix {
 	name := p.name
 	p.name += ".weight"
@@ -169,12 +181,6 @@ func (b *builder) matrix(p part, biased bool) *matrix {
 	if b.opt.Quantize == Q8_0 && w.f.block == quant.None && p.cols%quant.Q8_0.BlockSize() == 0 {
 		w.f = format{block: quant.Q8_0}
 		b.m.round = false
-	}
-	size, _ := w.f.rowBytes(p.cols)
-	var err error
-	if w.data, err = b.m.own.alloc(p.rows * size); err != nil {
-		b.err = fmt.Errorf("%s: %d bytes: %w", p.name, p.rows*size, err)
-		return w
 	}
 	b.m.parts = append(b.m.parts, p)
 	if biased {

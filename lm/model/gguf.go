@@ -18,6 +18,7 @@ var ggufNames = tensorNames{
 	attentionNorm: "blk.%d.attn_norm", mlpNorm: "blk.%d.ffn_norm",
 	q: "blk.%d.attn_q", k: "blk.%d.attn_k", v: "blk.%d.attn_v", o: "blk.%d.attn_output",
 	gate: "blk.%d.ffn_gate", up: "blk.%d.ffn_up", down: "blk.%d.ffn_down",
+	gguf: true,
 }
 
 var ggufArchitectures = []string{"llama", "qwen2", "internlm2"}

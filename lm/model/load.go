@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sync/errgroup"
 
@@ -32,6 +33,10 @@ type LoadOptions struct {
 	// Jobs is the number of threads that load and, later, compute. Zero is one
 	// for each that Go runs.
 	Jobs int
+	// NoMap reads weights into memory of the process even where a file can be
+	// used as it lies. A mapped file must not be cut short while the model is
+	// in use, or the process dies; one that is replaced by renaming may.
+	NoMap bool
 }
 
 // A part is where a matrix, or a vector (then cols is 1), has its weights from,
@@ -53,9 +58,11 @@ type source struct {
 	f      format
 }
 
-// Load reads a model into memory. Nothing is widened: a BF16 model takes 2
-// bytes a weight. c may be closed afterwards; to take weights again from
-// another checkpoint, use Update.
+// Load takes a model into memory. Nothing is widened: a BF16 model takes 2
+// bytes a weight. Matrices that lie in a file as they are computed with are
+// mapped, so that they take their place in the system's file cache alone, and
+// a model that is there loads at once; others are read. c may be closed
+// afterwards; to take weights again from another checkpoint, use Update.
 func Load(ctx context.Context, c *checkpoint.Checkpoint, opt LoadOptions) (*Model, error) {
 	cfg, err := ParseConfig(c.Config())
 	if err != nil {
@@ -140,6 +147,24 @@ func (m *Model) read(ctx context.Context, find func(string) (source, error)) err
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		per, _ := src.f.rowBytes(p.cols)
+		if p.matrix != nil {
+			mapped, err := m.place(&p, src, p.rows*per)
+			if err != nil {
+				g.Wait()
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			if mapped {
+				for area := p.matrix.mapped; len(area) > 0; {
+					piece := area[:min(pieceBytes, len(area))]
+					area = area[len(piece):]
+					g.Go(func() error {
+						populate(piece)
+						return ctx.Err()
+					})
+				}
+				continue
+			}
+		}
 		step := max(1, pieceBytes/max(per, 1))
 		for lo := 0; lo < p.rows; lo += step {
 			hi := min(lo+step, p.rows)
@@ -155,6 +180,33 @@ func (m *Model) read(ctx context.Context, find func(string) (source, error)) err
 		}
 	}
 	return g.Wait()
+}
+
+// place gives a matrix the memory for its weights: the file's own, where that
+// can be mapped and holds size bytes as the matrix wants them, or some to read
+// into. What a matrix has to read into it keeps.
+func (m *Model) place(p *part, src source, size int) (mapped bool, err error) {
+	w := p.matrix
+	if w.data != nil && w.mapped == nil {
+		return false, nil
+	}
+	if w.mapped != nil {
+		m.own.release(w.mapped)
+		w.data, w.mapped = nil, nil
+	}
+	if base, off := tensor.Base(src.tensor.Data); !m.noMap && p.at == nil && w.f == src.f {
+		if f, ok := base.(*os.File); ok {
+			if area, data, ok := m.own.mapFile(f, off, size); ok {
+				w.data, w.mapped = data, area
+				return true, nil
+			}
+		}
+	}
+	bytes, _ := w.f.rowBytes(w.cols)
+	if w.data, err = m.own.alloc(w.rows * bytes); err != nil {
+		return false, fmt.Errorf("%d bytes: %w", w.rows*bytes, err)
+	}
+	return false, nil
 }
 
 // fits compares a stored tensor with what the part expects.

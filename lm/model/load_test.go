@@ -5,6 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -242,6 +245,61 @@ func TestUpdate(t *testing.T) {
 		if err := m.Update(ctx, goldenCheckpoint(t, golden(t, "llama").Config)); err == nil {
 			t.Error("took the weights of another architecture")
 		}
+	}
+}
+
+// TestMapped computes with matrices that lie in a file, and puts other weights
+// in their place without touching it.
+func TestMapped(t *testing.T) {
+	ctx := context.Background()
+	g := golden(t, "llama")
+	g.Config = changed(t, g, map[string]any{"vocab_size": 8192})
+	dir := filepath.Join(t.TempDir(), "model")
+	if _, err := checkpoint.Write(ctx, dir, goldenCheckpoint(t, g.Config), checkpoint.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "model.safetensors")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(noMap bool) *Model {
+		c, err := checkpoint.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		m, err := Load(ctx, c, LoadOptions{Jobs: 2, NoMap: noMap})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(m.Close)
+		return m
+	}
+	read, mapped := open(true), open(false)
+	if read.tokens.mapped != nil || (mapped.tokens.mapped == nil) != (runtime.GOOS == "windows") {
+		t.Error("mapped what should be read, or read what should be mapped")
+	}
+	want := all(t, read, g.IDs)
+	same(t, "mapped", all(t, mapped, g.IDs), want)
+
+	twice := withConfig(t, g, g.Config, func(ts []tensor.Tensor) []tensor.Tensor {
+		for i, x := range ts {
+			ts[i].Data = goldenTensor("other "+x.Name, x.DType, x.Shape...).Data
+		}
+		return ts
+	})
+	for _, m := range []*Model{read, mapped} {
+		if err := m.Update(ctx, twice); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(t, "updated", all(t, mapped, g.IDs), all(t, read, g.IDs))
+	if read.Bytes() != mapped.Bytes() {
+		t.Errorf("%d bytes after an update, want %d", mapped.Bytes(), read.Bytes())
+	}
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, before) {
+		t.Error("the file has changed", err)
 	}
 }
 

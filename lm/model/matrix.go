@@ -37,6 +37,7 @@ type matrix struct {
 	rows, cols int
 	f          format
 	data       []byte
+	mapped     []byte // the pages around data, if it lies in a file
 	bias       []float32
 }
 

@@ -1,5 +1,7 @@
-//go:build unix && !linux
+//go:build !linux
 
 package model
 
 func hugePages([]byte) {}
+
+func populate([]byte) {}

@@ -20,6 +20,7 @@ type Model struct {
 	kv    kernel.Format // of keys and values in the cache
 	pages pages
 	jobs  int
+	noMap bool
 	parts []part
 	own   memory
 
@@ -40,7 +41,7 @@ func (m *Model) Config() *Config { return m.cfg }
 // a classifier.
 func (m *Model) Outputs() int { return m.head.rows }
 
-// Bytes is the memory that the weights take.
+// Bytes is the memory that the weights take, in the process or in a mapped file.
 func (m *Model) Bytes() int64 { return m.own.size }
 
 // FeedWhole reports whether tokens up to a length must be read in one step,

@@ -53,6 +53,16 @@ func Section(r io.ReaderAt, off, n int64) io.ReaderAt {
 	return &section{r, off, n}
 }
 
+// Base follows a Section to what it is a section of: byte 0 of r is byte off of
+// base. Any other r is its own base. Who knows base may reach the bytes in a way
+// of its own, such as by mapping a file.
+func Base(r io.ReaderAt) (base io.ReaderAt, off int64) {
+	if s, ok := r.(*section); ok {
+		return s.r, s.off
+	}
+	return r, 0
+}
+
 type section struct {
 	r      io.ReaderAt
 	off, n int64

@@ -115,6 +115,17 @@ func TestSectionFlat(t *testing.T) {
 	}
 }
 
+func TestBase(t *testing.T) {
+	whole := Bytes("0123456789")
+	inner := Section(Section(whole, 2, 7), 3, 2)
+	if base, off := Base(inner); off != 5 || string(base.(Bytes)) != string(whole) {
+		t.Errorf("got %v at %d, want the whole at 5", base, off)
+	}
+	if base, off := Base(whole); off != 0 || string(base.(Bytes)) != string(whole) {
+		t.Errorf("got %v at %d, want the same at 0", base, off)
+	}
+}
+
 func TestReadFull(t *testing.T) {
 	tests := []struct {
 		name string

@@ -24,6 +24,8 @@ import (
 	"iter"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"expo/lm/chat"
 	"expo/lm/generate"
 	"expo/lm/model"
@@ -105,17 +107,29 @@ func New(m *model.Model, tok *tokenizer.Tokenizer, tmpl *chat.Template, opt Opti
 // Open loads model, tokenizer and chat template of a checkpoint. The end
 // tokens of generation_config.json count as well as those of config.json.
 func Open(ctx context.Context, c *checkpoint.Checkpoint, load model.LoadOptions, opt Options) (*Engine, error) {
-	tok, err := tokenizer.Load(c.Files())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.Name(), err)
-	}
 	tmpl, err := chat.Load(c.Files())
 	if err != nil && !errors.Is(err, chat.ErrNoTemplate) {
 		return nil, fmt.Errorf("%s: %w", c.Name(), err)
 	}
 	opt.EOS = append(opt.EOS[:len(opt.EOS):len(opt.EOS)], generationEOS(c.Files())...)
-	m, err := model.Load(ctx, c, load)
-	if err != nil {
+	// A large vocabulary takes as long as the weights of a small model.
+	var tok *tokenizer.Tokenizer
+	var m *model.Model
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		if tok, err = tokenizer.Load(c.Files()); err != nil {
+			err = fmt.Errorf("%s: %w", c.Name(), err)
+		}
+		return err
+	})
+	g.Go(func() (err error) {
+		m, err = model.Load(gctx, c, load)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		if m != nil {
+			m.Close()
+		}
 		return nil, err
 	}
 	return New(m, tok, tmpl, opt), nil
