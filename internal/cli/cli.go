@@ -135,6 +135,8 @@ func (a *app) status(ctx context.Context, err error) int {
 		return exitIncompatible
 	case errors.As(err, &found):
 		return exitVerification
+	case errors.As(err, new(*incomplete)):
+		return exitIncomplete
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitInterrupted
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"time"
@@ -145,11 +146,9 @@ func openGGUF(ctx context.Context, path string, load model.LoadOptions, opt loca
 	if err != nil {
 		return nil, done, err
 	}
-	var tmpl *chat.Template
-	if source, ok := r.Metadata().String("tokenizer.chat_template"); ok {
-		if tmpl, err = chat.Parse(source); err != nil {
-			return nil, done, err
-		}
+	tmpl, err := ggufTemplate(r.Metadata())
+	if err != nil && !errors.Is(err, chat.ErrNoTemplate) {
+		return nil, done, err
 	}
 	for _, key := range []string{"eot_token_id", "eom_token_id"} {
 		if id, ok := r.Metadata().Int("tokenizer.ggml." + key); ok {
@@ -157,6 +156,14 @@ func openGGUF(ctx context.Context, path string, load model.LoadOptions, opt loca
 		}
 	}
 	return local.New(m, tok, tmpl, opt), done, nil
+}
+
+func ggufTemplate(md *gguf.Metadata) (*chat.Template, error) {
+	source, ok := md.String("tokenizer.chat_template")
+	if !ok {
+		return nil, chat.ErrNoTemplate
+	}
+	return chat.Parse(source)
 }
 
 func vocabOf(md *gguf.Metadata) tokenizer.GGUFVocab {

@@ -4,15 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"expo/lm/chat"
@@ -39,9 +36,11 @@ model is a directory, a Hub reference in the local cache, a .gguf file, or the v
 of a pair at some α, for which nothing is written. Without a prompt, standard input
 is the prompt, or a conversation where it is a terminal.
 
---prompts FILE.jsonl answers many rows together, {"prompt"} or {"messages"}; other
-fields of a row are copied to the output, and rows that an earlier run finished in
-the file given with -o are not computed again.
+--prompts FILE.jsonl answers many rows together, {"prompt"} (a text, or a list of
+token ids that are taken as they are) or {"messages"}; other fields of a row are
+copied to the output, and rows that an earlier run finished in the file given with
+-o are not computed again. A row that cannot be answered, such as a prompt that is
+too long, gets an "error" in place of an answer, and the exit status is 4.
 ` + exitHelp,
 		Example: `  expo generate out "Why is the sky blue?"
   expo generate --sft SFT --aligned DPO --alpha 0.3 "Why is the sky blue?"
@@ -73,6 +72,9 @@ the file given with -o are not computed again.
 }
 
 func (a *app) runGenerate(ctx context.Context, f *generateFlags, args []string) error {
+	if f.raw && (f.system != "" || f.chatTemplate != "") {
+		return usagef("--raw uses no chat template: leave --system and --chat-template out")
+	}
 	f.request.Seed = f.seed
 	f.request.Logprobs = f.request.Logprobs || f.request.TopLogprobs > 0
 	e, rest, err := f.open(ctx, args)
@@ -108,11 +110,17 @@ func (f *generateFlags) ask(e *loaded, prompt string) generate.Request {
 		r.Prompt = prompt
 		return r
 	}
-	if f.system != "" {
-		r.Messages = append(r.Messages, chat.Message{Role: "system", Content: f.system})
-	}
-	r.Messages = append(r.Messages, chat.Message{Role: "user", Content: prompt})
+	r.Messages = f.withSystem([]chat.Message{{Role: "user", Content: prompt}})
 	return r
+}
+
+// withSystem puts the system message that the flags give before others that do
+// not begin with one.
+func (f *generateFlags) withSystem(ms []chat.Message) []chat.Message {
+	if f.system == "" || len(ms) > 0 && ms[0].Role == "system" {
+		return ms
+	}
+	return append([]chat.Message{{Role: "system", Content: f.system}}, ms...)
 }
 
 func (a *app) answer(ctx context.Context, f *generateFlags, e *loaded, prompt string) error {
@@ -206,156 +214,4 @@ func logprobs(list []generate.TokenLogprob) []logprobJSON {
 		out = append(out, logprobJSON{l.ID, l.Token, l.Logprob, logprobs(l.Top)})
 	}
 	return out
-}
-
-// generateRows answers the rows of a file together and writes the answers in
-// the order of the rows.
-func (a *app) generateRows(ctx context.Context, f *generateFlags, e *loaded) error {
-	in, err := os.Open(f.prompts)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	var rows []map[string]json.RawMessage
-	var requests []generate.Request
-	err = eachRow(in, func(n int, line []byte) error {
-		var row map[string]json.RawMessage
-		if err := json.Unmarshal(line, &row); err != nil {
-			return fmt.Errorf("%s: line %d: %w", f.prompts, n, err)
-		}
-		r, err := f.rowRequest(e, row)
-		if err != nil {
-			return fmt.Errorf("%s: line %d: %w", f.prompts, n, err)
-		}
-		rows, requests = append(rows, row), append(requests, r)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	out, done, err := a.openRows(f.output)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	done = min(done, len(rows))
-	if done > 0 {
-		a.say("%d of %d rows were finished before", done, len(rows))
-	}
-	answers := make([]chan generate.Response, len(rows))
-	for i := range answers {
-		answers[i] = make(chan generate.Response, 1)
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	limit := make(chan struct{}, max(f.maxBatch, 16))
-	g.Go(func() error {
-		for i := done; i < len(rows); i++ {
-			select {
-			case limit <- struct{}{}:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			g.Go(func() error {
-				defer func() { <-limit }()
-				resp, err := e.Generate(ctx, requests[i])
-				if err != nil {
-					return fmt.Errorf("row %d: %w", i+1, err)
-				}
-				answers[i] <- resp
-				return nil
-			})
-		}
-		return nil
-	})
-	g.Go(func() error {
-		for i := done; i < len(rows); i++ {
-			select {
-			case resp := <-answers[i]:
-				if err := writeRow(out, rows[i], answerOf(resp, e.seconds)); err != nil {
-					return err
-				}
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		}
-		return nil
-	})
-	return g.Wait()
-}
-
-func (f *generateFlags) rowRequest(e *loaded, row map[string]json.RawMessage) (generate.Request, error) {
-	if m, ok := row["messages"]; ok {
-		r := f.request
-		if err := json.Unmarshal(m, &r.Messages); err != nil {
-			return r, err
-		}
-		return r, nil
-	}
-	var prompt string
-	p, ok := row["prompt"]
-	if !ok {
-		return generate.Request{}, errors.New("has neither prompt nor messages")
-	}
-	if err := json.Unmarshal(p, &prompt); err != nil {
-		return generate.Request{}, err
-	}
-	return f.ask(e, prompt), nil
-}
-
-// openRows opens the output and counts its complete rows; a last line that was
-// cut short is taken off.
-func (a *app) openRows(path string) (io.WriteCloser, int, error) {
-	if path == "" {
-		return nopCloser{a.out}, 0, nil
-	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
-		return nil, 0, err
-	}
-	b, err := io.ReadAll(file)
-	if err != nil {
-		file.Close()
-		return nil, 0, err
-	}
-	whole := bytes.LastIndexByte(b, '\n') + 1
-	if err := file.Truncate(int64(whole)); err != nil {
-		file.Close()
-		return nil, 0, err
-	}
-	if _, err := file.Seek(int64(whole), io.SeekStart); err != nil {
-		file.Close()
-		return nil, 0, err
-	}
-	return file, bytes.Count(b[:whole], []byte("\n")), nil
-}
-
-type nopCloser struct{ io.Writer }
-
-func (nopCloser) Close() error { return nil }
-
-// writeRow adds the answer to the row's own fields.
-func writeRow(w io.Writer, row map[string]json.RawMessage, answer answerJSON) error {
-	b, err := json.Marshal(answer)
-	if err != nil {
-		return err
-	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(b, &fields); err != nil {
-		return err
-	}
-	merged := make(map[string]json.RawMessage, len(row)+len(fields))
-	for k, v := range row {
-		merged[k] = v
-	}
-	for k, v := range fields {
-		merged[k] = v
-	}
-	var line bytes.Buffer
-	enc := json.NewEncoder(&line)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(merged); err != nil {
-		return err
-	}
-	_, err = w.Write(line.Bytes())
-	return err
 }

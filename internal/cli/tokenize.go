@@ -17,6 +17,7 @@ import (
 
 	"expo/lm/chat"
 	"expo/lm/tokenizer"
+	"expo/weights/gguf"
 )
 
 type tokenizeFlags struct {
@@ -31,7 +32,7 @@ func (a *app) tokenize() *cobra.Command {
 		Short: "Turn text into token ids, and back with --decode",
 		Long: `Print the token ids of a text (or of standard input) as a model's tokenizer makes
 them; --decode turns ids into text. MODEL is a directory that holds at least a
-tokenizer, or a Hub reference in the local cache.
+tokenizer, a .gguf file, or a Hub reference in the local cache.
 
 --jsonl works row by row: {"text"} or {"messages"} become {"ids", "text"}, where
 text is what the chat template made; with --decode {"ids"} becomes {"text"}.
@@ -57,8 +58,34 @@ text is what the chat template made; with --decode {"ids"} becomes {"text"}.
 	return cmd
 }
 
-// modelFiles are the small files of a MODEL, which need not have weights.
-func modelFiles(model string) (fs.FS, error) {
+// A vocabulary is the tokenizer of a MODEL, which need not have weights, and
+// its chat template.
+type vocabulary struct {
+	*tokenizer.Tokenizer
+	own func() (*chat.Template, error)
+}
+
+func openVocabulary(model string) (*vocabulary, error) {
+	if strings.HasSuffix(model, ".gguf") {
+		file, err := os.Open(model)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		info, err := file.Stat()
+		if err != nil {
+			return nil, err
+		}
+		r, err := gguf.NewReader(file, info.Size())
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", model, err)
+		}
+		t, err := tokenizer.FromGGUF(vocabOf(r.Metadata()))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", model, err)
+		}
+		return &vocabulary{t, func() (*chat.Template, error) { return ggufTemplate(r.Metadata()) }}, nil
+	}
 	dir, _, err := locate(model)
 	if err != nil {
 		return nil, err
@@ -66,23 +93,25 @@ func modelFiles(model string) (fs.FS, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf("%s is not a directory", dir)
 	}
-	return os.DirFS(dir), nil
+	files := os.DirFS(dir)
+	t, err := tokenizer.Load(files)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", model, err)
+	}
+	return &vocabulary{t, func() (*chat.Template, error) { return chat.Load(files) }}, nil
 }
 
 func (a *app) runTokenize(ctx context.Context, f *tokenizeFlags, model string, args []string) error {
-	files, err := modelFiles(model)
+	v, err := openVocabulary(model)
 	if err != nil {
 		return err
 	}
-	t, err := tokenizer.Load(files)
-	if err != nil {
-		return fmt.Errorf("%s: %w", model, err)
-	}
+	t := v.Tokenizer
 	if f.jsonl {
 		if len(args) > 0 {
 			return usagef("--jsonl reads its rows from standard input, not from arguments")
 		}
-		return a.tokenizeRows(ctx, f, files, t)
+		return a.tokenizeRows(ctx, f, v)
 	}
 	text := strings.Join(args, " ")
 	if len(args) == 0 {
@@ -180,13 +209,13 @@ type tokenizeRow struct {
 	IDs      []int          `json:"ids"`
 }
 
-func (a *app) tokenizeRows(ctx context.Context, f *tokenizeFlags, files fs.FS, t *tokenizer.Tokenizer) error {
+func (a *app) tokenizeRows(ctx context.Context, f *tokenizeFlags, v *vocabulary) error {
 	var template *chat.Template
 	out := bufio.NewWriter(a.out)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	err := eachRow(a.in, func(n int, line []byte) error {
-		result, err := tokenizeRowOf(ctx, f, files, t, &template, line)
+		result, err := tokenizeRowOf(ctx, f, v, &template, line)
 		if err != nil {
 			return fmt.Errorf("row %d: %w", n, err)
 		}
@@ -196,7 +225,8 @@ func (a *app) tokenizeRows(ctx context.Context, f *tokenizeFlags, files fs.FS, t
 	return cmp.Or(err, out.Flush())
 }
 
-func tokenizeRowOf(ctx context.Context, f *tokenizeFlags, files fs.FS, t *tokenizer.Tokenizer, template **chat.Template, line []byte) (any, error) {
+func tokenizeRowOf(ctx context.Context, f *tokenizeFlags, v *vocabulary, template **chat.Template, line []byte) (any, error) {
+	t := v.Tokenizer
 	var row tokenizeRow
 	if err := json.Unmarshal(line, &row); err != nil {
 		return nil, err
@@ -226,7 +256,7 @@ func tokenizeRowOf(ctx context.Context, f *tokenizeFlags, files fs.FS, t *tokeni
 	}
 	if *template == nil {
 		var err error
-		if *template, err = chatTemplate(f.chatTemplate, files); err != nil {
+		if *template, err = chatTemplate(f.chatTemplate, v.own); err != nil {
 			return nil, err
 		}
 	}
@@ -239,9 +269,9 @@ func tokenizeRowOf(ctx context.Context, f *tokenizeFlags, files fs.FS, t *tokeni
 }
 
 // chatTemplate is the one asked for, by file or by name, or the model's own.
-func chatTemplate(name string, files fs.FS) (*chat.Template, error) {
+func chatTemplate(name string, own func() (*chat.Template, error)) (*chat.Template, error) {
 	if name == "" {
-		return chat.Load(files)
+		return own()
 	}
 	b, err := os.ReadFile(name)
 	switch {
