@@ -43,7 +43,7 @@ var architecture = []row{
 
 	// How the direction and α are found.
 	{"align/search", "the best α of a function of α", nil},
-	{"align/reward", "scores for a conversation", []string{"lm/chat", "lm/generate", "weights/checkpoint", "lm/model", "lm/tokenizer"}},
+	{"align/reward", "scores for a conversation", []string{"internal/kernel", "weights/tensor", "lm/chat", "lm/generate", "weights/checkpoint", "lm/model", "lm/tokenizer"}},
 	{"align/train", "small models, trained in this process", []string{"weights/*", "internal/kernel", "lm/model", "lm/tokenizer", "lm/chat"}},
 
 	// How it is measured.
