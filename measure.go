@@ -102,6 +102,9 @@ type tally struct {
 	square  float64 // Σ α²‖δ‖²
 	cross   float64 // Σ α⟨out − aligned, δ⟩
 	alpha   float64 // of the last tensor, for sums without any δ
+	parts   int     // tensors with a δ,
+	several bool    // and whether their α differ
+	first   float64
 }
 
 func (t *tally) add(s kernel.Stats, alpha float64) {
@@ -110,6 +113,12 @@ func (t *tally) add(s kernel.Stats, alpha float64) {
 	t.square += float64(alpha * alpha * s.Delta2)
 	t.cross += float64(alpha * s.StepDelta)
 	t.alpha = alpha
+	if s.Delta2 > 0 {
+		if t.parts++; t.parts == 1 {
+			t.first = alpha
+		}
+		t.several = t.several || alpha != t.first
+	}
 }
 
 // noise is ‖out − aligned − αδ‖ / ‖αδ‖, 0 where αδ is.
@@ -142,7 +151,10 @@ func (t *tally) statistics() Statistics {
 		s.Swallowed = float64(t.Swallowed) / float64(moved)
 	}
 	if t.Delta2 > 0 {
-		s.NominalAlpha = t.nominal / t.Delta2
+		// The mean of equal numbers need not be that number in its last bit.
+		if s.NominalAlpha = t.first; t.several {
+			s.NominalAlpha = t.nominal / t.Delta2
+		}
 		s.EffectiveAlpha = t.StepDelta / t.Delta2
 	}
 	return s

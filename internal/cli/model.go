@@ -117,11 +117,11 @@ func apart(output string, inputs ...*checkpoint.Checkpoint) error {
 		}
 		switch {
 		case in == out:
-			return usagef("the output %s is the input %s; choose another directory", output, c.Name())
+			return refusef("the output %s is the input %s; choose another directory", output, c.Name())
 		case strings.HasPrefix(out, in+string(filepath.Separator)):
-			return usagef("the output %s lies inside the input %s; choose another directory", output, c.Name())
+			return refusef("the output %s lies inside the input %s; choose another directory", output, c.Name())
 		case strings.HasPrefix(in, out+string(filepath.Separator)):
-			return usagef("the output %s holds the input %s; choose another directory", output, c.Name())
+			return refusef("the output %s holds the input %s; choose another directory", output, c.Name())
 		}
 	}
 	return nil

@@ -103,6 +103,14 @@ func parseIndex(b []byte) (*index, error) {
 		WeightMap map[string]string `json:"weight_map"`
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
+		var kind *json.UnmarshalTypeError
+		if errors.As(err, &kind) {
+			what := "the file"
+			if kind.Field != "" {
+				what = kind.Field
+			}
+			return nil, fmt.Errorf("not a valid index: %s is a JSON %s; want {\"weight_map\": {tensor: file}}", what, kind.Value)
+		}
 		return nil, fmt.Errorf("not a valid index: %w", err)
 	}
 	if len(doc.WeightMap) == 0 {

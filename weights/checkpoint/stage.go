@@ -96,12 +96,12 @@ func targetFree(abs string, force bool) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("checkpoint: %w", err)
-	case !force:
-		return fmt.Errorf("checkpoint: %s %w; use --force to replace it", abs, ErrExists)
 	case !info.IsDir():
 		return fmt.Errorf("checkpoint: %s %w and is not a directory; remove it first", abs, ErrExists)
 	case !replaceable(abs):
 		return fmt.Errorf("checkpoint: %s %w and holds something that is not a model; remove it first", abs, ErrExists)
+	case !force:
+		return fmt.Errorf("checkpoint: %s %w; use --force to replace it", abs, ErrExists)
 	}
 	return nil
 }

@@ -291,13 +291,18 @@ func TestWriteTarget(t *testing.T) {
 	checkpointtest.File(t, file, "precious")
 	checkpointtest.File(t, filepath.Join(dir, "sub", "old.bin"), "old")
 	symlink(t, "dir", link)
+	model := filepath.Join(parent, "model")
+	if _, err := Write(t.Context(), model, c, WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		target string
 		force  bool
 		want   string
 	}{
-		{file, false, "use --force"}, {file, true, "not a directory"}, {dir, false, "use --force"}, {link, false, "use --force"}, {link, true, "not a directory"},
-		{dir + "/", false, "use --force"}, {dir + "/.", false, "use --force"}, {dir, true, "not a model"},
+		// --force is suggested only where it would help.
+		{file, false, "not a directory"}, {file, true, "not a directory"}, {dir, false, "not a model"}, {link, false, "not a directory"}, {link, true, "not a directory"},
+		{dir + "/", false, "not a model"}, {dir + "/.", false, "not a model"}, {dir, true, "not a model"}, {model, false, "use --force"}, {model + "/.", false, "use --force"},
 	} {
 		_, err := Write(t.Context(), tt.target, c, WriteOptions{Force: tt.force})
 		wantError(t, err, filepath.Clean(tt.target), tt.want)
