@@ -55,6 +55,13 @@ func (u usageError) Unwrap() error { return u.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// explained is a mistake on the command line whose remedy is in its text.
+type explained struct{ error }
+
+func refusef(format string, args ...any) error {
+	return usageError{explained{fmt.Errorf(format, args...)}}
+}
+
 // problems is the error of a verification that found some.
 type problems struct{ list []string }
 
@@ -163,7 +170,7 @@ func (a *app) report(err error, status int) {
 	if errors.Is(err, local.ErrTooLong) {
 		hints = append(hints, "--truncate drops the beginning of the prompt")
 	}
-	if status == exitUsage {
+	if status == exitUsage && !errors.As(err, new(explained)) {
 		hints = append(hints, "expo --help lists the commands, expo COMMAND --help their flags")
 	}
 	if a.json {
