@@ -362,3 +362,16 @@ func TestHead(t *testing.T) {
 		t.Error("names of heads")
 	}
 }
+
+func TestIndexOfAnotherKind(t *testing.T) {
+	for doc, want := range map[string]string{
+		`["a"]`:                     "the file is a JSON array",
+		`{"weight_map": 3}`:         "weight_map is a JSON number",
+		`{"weight_map": {"a": []}}`: "weight_map is a JSON array",
+		`{`:                         "not a valid index",
+	} {
+		if _, err := parseIndex([]byte(doc)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "Go ") {
+			t.Errorf("%s: error %v, want one with %q", doc, err, want)
+		}
+	}
+}

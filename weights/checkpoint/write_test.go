@@ -291,7 +291,7 @@ func TestWriteTarget(t *testing.T) {
 	checkpointtest.File(t, file, "precious")
 	checkpointtest.File(t, filepath.Join(dir, "sub", "old.bin"), "old")
 	symlink(t, "dir", link)
-	model := filepath.Join(parent, "model")
+	model := filepath.Join(t.TempDir(), "model")
 	if _, err := Write(t.Context(), model, c, WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
