@@ -69,12 +69,12 @@ func MatMul(out []float32, stride int, w []byte, f Format, rows, n int, xs []Act
 	}
 	// Rows that stay in the second-level cache while all vectors meet them.
 	tile := max(1, tileBytes/row)
-	var four [4]*Activations
+	var some [8]*Activations
 	for r := 0; r < rows; r += tile {
 		part := min(tile, rows-r)
-		for i := 0; i < len(xs); i += 4 {
-			vs := four[:0]
-			for j := i; j < min(i+4, len(xs)); j++ {
+		for i := 0; i < len(xs); i += len(some) {
+			vs := some[:0]
+			for j := i; j < min(i+len(some), len(xs)); j++ {
 				vs = append(vs, &xs[j])
 			}
 			multiply(out[i*stride+r:], stride, w[r*row:][:part*row], f, part, n, vs)
@@ -97,7 +97,7 @@ func needWeights(who string, have int, f Format, rows, n, row int) {
 	}
 }
 
-// multiply is MatMul for up to four vectors. Neither rows nor n is 0.
+// multiply is MatMul for up to eight vectors. Neither rows nor n is 0.
 func multiply(out []float32, stride int, w []byte, f Format, rows, n int, xs []*Activations) {
 	if !fastMultiply(out, stride, w, f, rows, n, xs) {
 		row := len(w) / rows

@@ -14,6 +14,11 @@ func dotQ4_0AVX512(out *float32, w *byte, rows int, blocks int, x *byte)
 //go:noescape
 func dotsQ4_0AVX512(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte)
 
+// dotsQ4_0AVX512By8 multiplies rows of so many blocks with 8 vectors. Neither count is 0.
+//
+//go:noescape
+func dotsQ4_0AVX512By8(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte, x4 *byte, x5 *byte, x6 *byte, x7 *byte)
+
 // dotQ4_1AVX512 multiplies rows of so many blocks with one vector. Neither count is 0.
 //
 //go:noescape
@@ -23,6 +28,11 @@ func dotQ4_1AVX512(out *float32, w *byte, rows int, blocks int, x *byte)
 //
 //go:noescape
 func dotsQ4_1AVX512(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte)
+
+// dotsQ4_1AVX512By8 multiplies rows of so many blocks with 8 vectors. Neither count is 0.
+//
+//go:noescape
+func dotsQ4_1AVX512By8(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte, x4 *byte, x5 *byte, x6 *byte, x7 *byte)
 
 // dotQ5_0AVX512 multiplies rows of so many blocks with one vector. Neither count is 0.
 //
@@ -34,6 +44,11 @@ func dotQ5_0AVX512(out *float32, w *byte, rows int, blocks int, x *byte)
 //go:noescape
 func dotsQ5_0AVX512(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte)
 
+// dotsQ5_0AVX512By8 multiplies rows of so many blocks with 8 vectors. Neither count is 0.
+//
+//go:noescape
+func dotsQ5_0AVX512By8(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte, x4 *byte, x5 *byte, x6 *byte, x7 *byte)
+
 // dotQ5_1AVX512 multiplies rows of so many blocks with one vector. Neither count is 0.
 //
 //go:noescape
@@ -44,6 +59,11 @@ func dotQ5_1AVX512(out *float32, w *byte, rows int, blocks int, x *byte)
 //go:noescape
 func dotsQ5_1AVX512(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte)
 
+// dotsQ5_1AVX512By8 multiplies rows of so many blocks with 8 vectors. Neither count is 0.
+//
+//go:noescape
+func dotsQ5_1AVX512By8(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte, x4 *byte, x5 *byte, x6 *byte, x7 *byte)
+
 // dotQ8_0AVX512 multiplies rows of so many blocks with one vector. Neither count is 0.
 //
 //go:noescape
@@ -53,6 +73,11 @@ func dotQ8_0AVX512(out *float32, w *byte, rows int, blocks int, x *byte)
 //
 //go:noescape
 func dotsQ8_0AVX512(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte)
+
+// dotsQ8_0AVX512By8 multiplies rows of so many blocks with 8 vectors. Neither count is 0.
+//
+//go:noescape
+func dotsQ8_0AVX512By8(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte, x4 *byte, x5 *byte, x6 *byte, x7 *byte)
 
 // dotQ4_0AVX2 multiplies rows of so many blocks with one vector. Neither count is 0.
 //

@@ -36,7 +36,6 @@ loop:
 	VPBROADCASTD    36(AX), K2, Z3
 	VPBROADCASTD    54(AX), K3, Z3
 	VCVTPH2PS       Y3, Z3
-	VMULPS          128(BX)(SI*1), Z3, Z3
 	VBROADCASTI32X4 2(AX), Z4
 	VINSERTI32X4    $0x01, 20(AX), Z4, Z4
 	VINSERTI32X4    $0x02, 38(AX), Z4, Z4
@@ -44,6 +43,7 @@ loop:
 	VPSRLW          $0x04, Z4, Z5
 	VPANDD          Z1, Z4, Z4
 	VPANDD          Z1, Z5, Z5
+	VMULPS          128(BX)(SI*1), Z3, Z3
 	VPSLLD          $0x03, 192(BX)(SI*1), Z6
 	VPDPBUSD        (BX)(SI*1), Z4, Z6
 	VPDPBUSD        64(BX)(SI*1), Z5, Z6
@@ -69,11 +69,11 @@ last:
 	KMOVD           R8, K4
 	VPBROADCASTD.Z  (AX), K4, Z3
 	VCVTPH2PS       Y3, Z3
-	VMULPS          128(BX)(SI*1), Z3, Z3
 	VBROADCASTI32X4 2(AX), Z4
 	VPSRLW          $0x04, Z4, Z5
 	VPANDD          Z1, Z4, Z4
 	VPANDD          Z1, Z5, Z5
+	VMULPS          128(BX)(SI*1), Z3, Z3
 	VPSLLD          $0x03, 192(BX)(SI*1), Z6
 	VPDPBUSD        (BX)(SI*1), Z4, Z6
 	VPDPBUSD        64(BX)(SI*1), Z5, Z6
@@ -90,12 +90,12 @@ two:
 	VPBROADCASTD.Z  (AX), K4, Z3
 	VPBROADCASTD    18(AX), K1, Z3
 	VCVTPH2PS       Y3, Z3
-	VMULPS          128(BX)(SI*1), Z3, Z3
 	VBROADCASTI32X4 2(AX), Z4
 	VINSERTI32X4    $0x01, 20(AX), Z4, Z4
 	VPSRLW          $0x04, Z4, Z5
 	VPANDD          Z1, Z4, Z4
 	VPANDD          Z1, Z5, Z5
+	VMULPS          128(BX)(SI*1), Z3, Z3
 	VPSLLD          $0x03, 192(BX)(SI*1), Z6
 	VPDPBUSD        (BX)(SI*1), Z4, Z6
 	VPDPBUSD        64(BX)(SI*1), Z5, Z6
@@ -113,13 +113,13 @@ three:
 	VPBROADCASTD    18(AX), K1, Z3
 	VPBROADCASTD    36(AX), K2, Z3
 	VCVTPH2PS       Y3, Z3
-	VMULPS          128(BX)(SI*1), Z3, Z3
 	VBROADCASTI32X4 2(AX), Z4
 	VINSERTI32X4    $0x01, 20(AX), Z4, Z4
 	VINSERTI32X4    $0x02, 38(AX), Z4, Z4
 	VPSRLW          $0x04, Z4, Z5
 	VPANDD          Z1, Z4, Z4
 	VPANDD          Z1, Z5, Z5
+	VMULPS          128(BX)(SI*1), Z3, Z3
 	VPSLLD          $0x03, 192(BX)(SI*1), Z6
 	VPDPBUSD        (BX)(SI*1), Z4, Z6
 	VPDPBUSD        64(BX)(SI*1), Z5, Z6
@@ -203,45 +203,45 @@ loop:
 	VPBROADCASTD    36(AX), K2, Z6
 	VPBROADCASTD    54(AX), K3, Z6
 	VCVTPH2PS       Y6, Z6
-	VMULPS          128(BX)(R11*1), Z6, Z7
-	VMULPS          128(SI)(R11*1), Z6, Z8
+	VBROADCASTI32X4 2(AX), Z7
+	VINSERTI32X4    $0x01, 20(AX), Z7, Z7
+	VINSERTI32X4    $0x02, 38(AX), Z7, Z7
+	VINSERTI32X4    $0x03, 56(AX), Z7, Z7
+	VPSRLW          $0x04, Z7, Z8
+	VPANDD          Z1, Z7, Z7
+	VPANDD          Z1, Z8, Z8
+	VMULPS          128(BX)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(BX)(R11*1), Z10
+	VPDPBUSD        (BX)(R11*1), Z7, Z10
+	VPDPBUSD        64(BX)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(SI)(R11*1), Z10
+	VPDPBUSD        (SI)(R11*1), Z7, Z10
+	VPDPBUSD        64(SI)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z3, Z3
 	VMULPS          128(DI)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(DI)(R11*1), Z10
+	VPDPBUSD        (DI)(R11*1), Z7, Z10
+	VPDPBUSD        64(DI)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z4, Z4
 	VMULPS          128(R8)(R11*1), Z6, Z6
-	VBROADCASTI32X4 2(AX), Z10
-	VINSERTI32X4    $0x01, 20(AX), Z10, Z10
-	VINSERTI32X4    $0x02, 38(AX), Z10, Z10
-	VINSERTI32X4    $0x03, 56(AX), Z10, Z10
-	VPSRLW          $0x04, Z10, Z11
-	VPANDD          Z1, Z10, Z10
-	VPANDD          Z1, Z11, Z11
-	VPSLLD          $0x03, 192(BX)(R11*1), Z12
-	VPDPBUSD        (BX)(R11*1), Z10, Z12
-	VPDPBUSD        64(BX)(R11*1), Z11, Z12
-	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z7, Z12, Z12
-	VADDPS          Z12, Z2, Z2
-	VPSLLD          $0x03, 192(SI)(R11*1), Z7
-	VPDPBUSD        (SI)(R11*1), Z10, Z7
-	VPDPBUSD        64(SI)(R11*1), Z11, Z7
-	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z3, Z3
-	VPSLLD          $0x03, 192(DI)(R11*1), Z7
-	VPDPBUSD        (DI)(R11*1), Z10, Z7
-	VPDPBUSD        64(DI)(R11*1), Z11, Z7
-	VPERMPS         Z9, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z4, Z4
-	VPSLLD          $0x03, 192(R8)(R11*1), Z7
-	VPDPBUSD        (R8)(R11*1), Z10, Z7
-	VPDPBUSD        64(R8)(R11*1), Z11, Z7
+	VPSLLD          $0x03, 192(R8)(R11*1), Z9
+	VPDPBUSD        (R8)(R11*1), Z7, Z9
+	VPDPBUSD        64(R8)(R11*1), Z8, Z9
 	VPERMPS         Z6, Z0, Z6
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z6, Z7, Z7
-	VADDPS          Z7, Z5, Z5
+	VCVTDQ2PS       Z9, Z9
+	VMULPS          Z6, Z9, Z9
+	VADDPS          Z9, Z5, Z5
 	PREFETCHT0      4096(AX)
 	PREFETCHT0      4160(AX)
 	ADDQ            $0x00000048, AX
@@ -260,42 +260,42 @@ last:
 	KMOVD           R13, K4
 	VPBROADCASTD.Z  (AX), K4, Z6
 	VCVTPH2PS       Y6, Z6
-	VMULPS          128(BX)(R11*1), Z6, Z7
-	VMULPS          128(SI)(R11*1), Z6, Z8
+	VBROADCASTI32X4 2(AX), Z7
+	VPSRLW          $0x04, Z7, Z8
+	VPANDD          Z1, Z7, Z7
+	VPANDD          Z1, Z8, Z8
+	VMULPS          128(BX)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(BX)(R11*1), Z10
+	VPDPBUSD        (BX)(R11*1), Z7, Z10
+	VPDPBUSD        64(BX)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(SI)(R11*1), Z10
+	VPDPBUSD        (SI)(R11*1), Z7, Z10
+	VPDPBUSD        64(SI)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z3, Z3
 	VMULPS          128(DI)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(DI)(R11*1), Z10
+	VPDPBUSD        (DI)(R11*1), Z7, Z10
+	VPDPBUSD        64(DI)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z4, Z4
 	VMULPS          128(R8)(R11*1), Z6, Z6
-	VBROADCASTI32X4 2(AX), Z10
-	VPSRLW          $0x04, Z10, Z11
-	VPANDD          Z1, Z10, Z10
-	VPANDD          Z1, Z11, Z11
-	VPSLLD          $0x03, 192(BX)(R11*1), Z12
-	VPDPBUSD        (BX)(R11*1), Z10, Z12
-	VPDPBUSD        64(BX)(R11*1), Z11, Z12
-	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z7, Z12, Z12
-	VADDPS          Z12, Z2, Z2
-	VPSLLD          $0x03, 192(SI)(R11*1), Z7
-	VPDPBUSD        (SI)(R11*1), Z10, Z7
-	VPDPBUSD        64(SI)(R11*1), Z11, Z7
-	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z3, Z3
-	VPSLLD          $0x03, 192(DI)(R11*1), Z7
-	VPDPBUSD        (DI)(R11*1), Z10, Z7
-	VPDPBUSD        64(DI)(R11*1), Z11, Z7
-	VPERMPS         Z9, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z4, Z4
-	VPSLLD          $0x03, 192(R8)(R11*1), Z7
-	VPDPBUSD        (R8)(R11*1), Z10, Z7
-	VPDPBUSD        64(R8)(R11*1), Z11, Z7
+	VPSLLD          $0x03, 192(R8)(R11*1), Z9
+	VPDPBUSD        (R8)(R11*1), Z7, Z9
+	VPDPBUSD        64(R8)(R11*1), Z8, Z9
 	VPERMPS         Z6, Z0, Z6
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z6, Z7, Z7
-	VADDPS          Z7, Z5, Z5
+	VCVTDQ2PS       Z9, Z9
+	VMULPS          Z6, Z9, Z9
+	VADDPS          Z9, Z5, Z5
 	ADDQ            $0x00000012, AX
 	JMP             end
 
@@ -305,43 +305,43 @@ two:
 	VPBROADCASTD.Z  (AX), K4, Z6
 	VPBROADCASTD    18(AX), K1, Z6
 	VCVTPH2PS       Y6, Z6
-	VMULPS          128(BX)(R11*1), Z6, Z7
-	VMULPS          128(SI)(R11*1), Z6, Z8
+	VBROADCASTI32X4 2(AX), Z7
+	VINSERTI32X4    $0x01, 20(AX), Z7, Z7
+	VPSRLW          $0x04, Z7, Z8
+	VPANDD          Z1, Z7, Z7
+	VPANDD          Z1, Z8, Z8
+	VMULPS          128(BX)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(BX)(R11*1), Z10
+	VPDPBUSD        (BX)(R11*1), Z7, Z10
+	VPDPBUSD        64(BX)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(SI)(R11*1), Z10
+	VPDPBUSD        (SI)(R11*1), Z7, Z10
+	VPDPBUSD        64(SI)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z3, Z3
 	VMULPS          128(DI)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(DI)(R11*1), Z10
+	VPDPBUSD        (DI)(R11*1), Z7, Z10
+	VPDPBUSD        64(DI)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z4, Z4
 	VMULPS          128(R8)(R11*1), Z6, Z6
-	VBROADCASTI32X4 2(AX), Z10
-	VINSERTI32X4    $0x01, 20(AX), Z10, Z10
-	VPSRLW          $0x04, Z10, Z11
-	VPANDD          Z1, Z10, Z10
-	VPANDD          Z1, Z11, Z11
-	VPSLLD          $0x03, 192(BX)(R11*1), Z12
-	VPDPBUSD        (BX)(R11*1), Z10, Z12
-	VPDPBUSD        64(BX)(R11*1), Z11, Z12
-	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z7, Z12, Z12
-	VADDPS          Z12, Z2, Z2
-	VPSLLD          $0x03, 192(SI)(R11*1), Z7
-	VPDPBUSD        (SI)(R11*1), Z10, Z7
-	VPDPBUSD        64(SI)(R11*1), Z11, Z7
-	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z3, Z3
-	VPSLLD          $0x03, 192(DI)(R11*1), Z7
-	VPDPBUSD        (DI)(R11*1), Z10, Z7
-	VPDPBUSD        64(DI)(R11*1), Z11, Z7
-	VPERMPS         Z9, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z4, Z4
-	VPSLLD          $0x03, 192(R8)(R11*1), Z7
-	VPDPBUSD        (R8)(R11*1), Z10, Z7
-	VPDPBUSD        64(R8)(R11*1), Z11, Z7
+	VPSLLD          $0x03, 192(R8)(R11*1), Z9
+	VPDPBUSD        (R8)(R11*1), Z7, Z9
+	VPDPBUSD        64(R8)(R11*1), Z8, Z9
 	VPERMPS         Z6, Z0, Z6
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z6, Z7, Z7
-	VADDPS          Z7, Z5, Z5
+	VCVTDQ2PS       Z9, Z9
+	VMULPS          Z6, Z9, Z9
+	VADDPS          Z9, Z5, Z5
 	ADDQ            $0x00000024, AX
 	JMP             end
 
@@ -352,44 +352,44 @@ three:
 	VPBROADCASTD    18(AX), K1, Z6
 	VPBROADCASTD    36(AX), K2, Z6
 	VCVTPH2PS       Y6, Z6
-	VMULPS          128(BX)(R11*1), Z6, Z7
-	VMULPS          128(SI)(R11*1), Z6, Z8
+	VBROADCASTI32X4 2(AX), Z7
+	VINSERTI32X4    $0x01, 20(AX), Z7, Z7
+	VINSERTI32X4    $0x02, 38(AX), Z7, Z7
+	VPSRLW          $0x04, Z7, Z8
+	VPANDD          Z1, Z7, Z7
+	VPANDD          Z1, Z8, Z8
+	VMULPS          128(BX)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(BX)(R11*1), Z10
+	VPDPBUSD        (BX)(R11*1), Z7, Z10
+	VPDPBUSD        64(BX)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(SI)(R11*1), Z10
+	VPDPBUSD        (SI)(R11*1), Z7, Z10
+	VPDPBUSD        64(SI)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z3, Z3
 	VMULPS          128(DI)(R11*1), Z6, Z9
+	VPSLLD          $0x03, 192(DI)(R11*1), Z10
+	VPDPBUSD        (DI)(R11*1), Z7, Z10
+	VPDPBUSD        64(DI)(R11*1), Z8, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z4, Z4
 	VMULPS          128(R8)(R11*1), Z6, Z6
-	VBROADCASTI32X4 2(AX), Z10
-	VINSERTI32X4    $0x01, 20(AX), Z10, Z10
-	VINSERTI32X4    $0x02, 38(AX), Z10, Z10
-	VPSRLW          $0x04, Z10, Z11
-	VPANDD          Z1, Z10, Z10
-	VPANDD          Z1, Z11, Z11
-	VPSLLD          $0x03, 192(BX)(R11*1), Z12
-	VPDPBUSD        (BX)(R11*1), Z10, Z12
-	VPDPBUSD        64(BX)(R11*1), Z11, Z12
-	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z7, Z12, Z12
-	VADDPS          Z12, Z2, Z2
-	VPSLLD          $0x03, 192(SI)(R11*1), Z7
-	VPDPBUSD        (SI)(R11*1), Z10, Z7
-	VPDPBUSD        64(SI)(R11*1), Z11, Z7
-	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z3, Z3
-	VPSLLD          $0x03, 192(DI)(R11*1), Z7
-	VPDPBUSD        (DI)(R11*1), Z10, Z7
-	VPDPBUSD        64(DI)(R11*1), Z11, Z7
-	VPERMPS         Z9, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z4, Z4
-	VPSLLD          $0x03, 192(R8)(R11*1), Z7
-	VPDPBUSD        (R8)(R11*1), Z10, Z7
-	VPDPBUSD        64(R8)(R11*1), Z11, Z7
+	VPSLLD          $0x03, 192(R8)(R11*1), Z9
+	VPDPBUSD        (R8)(R11*1), Z7, Z9
+	VPDPBUSD        64(R8)(R11*1), Z8, Z9
 	VPERMPS         Z6, Z0, Z6
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z6, Z7, Z7
-	VADDPS          Z7, Z5, Z5
+	VCVTDQ2PS       Z9, Z9
+	VMULPS          Z6, Z9, Z9
+	VADDPS          Z9, Z5, Z5
 	ADDQ            $0x00000036, AX
 
 end:
@@ -435,6 +435,457 @@ end:
 	VZEROUPPER
 	RET
 
+// func dotsQ4_0AVX512By8(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte, x4 *byte, x5 *byte, x6 *byte, x7 *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, AVX512VNNI, MMX+
+TEXT ·dotsQ4_0AVX512By8(SB), NOSPLIT, $0-104
+	MOVQ         w+16(FP), AX
+	MOVQ         out+0(FP), CX
+	MOVQ         rows+24(FP), DX
+	MOVQ         x0+40(FP), BX
+	MOVQ         x1+48(FP), SI
+	MOVQ         x2+56(FP), DI
+	MOVQ         x3+64(FP), R8
+	MOVQ         x4+72(FP), R9
+	MOVQ         x5+80(FP), R10
+	MOVQ         x6+88(FP), R11
+	MOVQ         x7+96(FP), R12
+	VMOVDQU32    spread<>+0(SB), Z0
+	MOVL         $0x00000002, R13
+	KMOVD        R13, K1
+	MOVL         $0x00000004, R13
+	KMOVD        R13, K2
+	MOVL         $0x00000008, R13
+	KMOVD        R13, K3
+	MOVL         $0x0f0f0f0f, R13
+	VPBROADCASTD R13, Z1
+	MOVQ         blocks+32(FP), R14
+	SHRQ         $0x02, R14
+	SHLQ         $0x08, R14
+
+row:
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	VXORPS Z8, Z8, Z8
+	VXORPS Z9, Z9, Z9
+	XORQ   R13, R13
+	TESTQ  R14, R14
+	JZ     last
+
+loop:
+	VPBROADCASTD    (AX), Z10
+	VPBROADCASTD    18(AX), K1, Z10
+	VPBROADCASTD    36(AX), K2, Z10
+	VPBROADCASTD    54(AX), K3, Z10
+	VCVTPH2PS       Y10, Z10
+	VBROADCASTI32X4 2(AX), Z11
+	VINSERTI32X4    $0x01, 20(AX), Z11, Z11
+	VINSERTI32X4    $0x02, 38(AX), Z11, Z11
+	VINSERTI32X4    $0x03, 56(AX), Z11, Z11
+	VPSRLW          $0x04, Z11, Z12
+	VPANDD          Z1, Z11, Z11
+	VPANDD          Z1, Z12, Z12
+	VMULPS          128(BX)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(BX)(R13*1), Z14
+	VPDPBUSD        (BX)(R13*1), Z11, Z14
+	VPDPBUSD        64(BX)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(SI)(R13*1), Z14
+	VPDPBUSD        (SI)(R13*1), Z11, Z14
+	VPDPBUSD        64(SI)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z3, Z3
+	VMULPS          128(DI)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(DI)(R13*1), Z14
+	VPDPBUSD        (DI)(R13*1), Z11, Z14
+	VPDPBUSD        64(DI)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z4, Z4
+	VMULPS          128(R8)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R8)(R13*1), Z14
+	VPDPBUSD        (R8)(R13*1), Z11, Z14
+	VPDPBUSD        64(R8)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z5, Z5
+	VMULPS          128(R9)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R9)(R13*1), Z14
+	VPDPBUSD        (R9)(R13*1), Z11, Z14
+	VPDPBUSD        64(R9)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z6, Z6
+	VMULPS          128(R10)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R10)(R13*1), Z14
+	VPDPBUSD        (R10)(R13*1), Z11, Z14
+	VPDPBUSD        64(R10)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z7, Z7
+	VMULPS          128(R11)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R11)(R13*1), Z14
+	VPDPBUSD        (R11)(R13*1), Z11, Z14
+	VPDPBUSD        64(R11)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z8, Z8
+	VMULPS          128(R12)(R13*1), Z10, Z10
+	VPSLLD          $0x03, 192(R12)(R13*1), Z13
+	VPDPBUSD        (R12)(R13*1), Z11, Z13
+	VPDPBUSD        64(R12)(R13*1), Z12, Z13
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z13, Z13
+	VMULPS          Z10, Z13, Z13
+	VADDPS          Z13, Z9, Z9
+	PREFETCHT0      4096(AX)
+	PREFETCHT0      4160(AX)
+	ADDQ            $0x00000048, AX
+	ADDQ            $0x00000100, R13
+	CMPQ            R13, R14
+	JNE             loop
+
+last:
+	MOVQ            blocks+32(FP), R15
+	ANDQ            $0x03, R15
+	JZ              end
+	CMPQ            R15, $0x02
+	JEQ             two
+	JHI             three
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K4
+	VPBROADCASTD.Z  (AX), K4, Z10
+	VCVTPH2PS       Y10, Z10
+	VBROADCASTI32X4 2(AX), Z11
+	VPSRLW          $0x04, Z11, Z12
+	VPANDD          Z1, Z11, Z11
+	VPANDD          Z1, Z12, Z12
+	VMULPS          128(BX)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(BX)(R13*1), Z14
+	VPDPBUSD        (BX)(R13*1), Z11, Z14
+	VPDPBUSD        64(BX)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(SI)(R13*1), Z14
+	VPDPBUSD        (SI)(R13*1), Z11, Z14
+	VPDPBUSD        64(SI)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z3, Z3
+	VMULPS          128(DI)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(DI)(R13*1), Z14
+	VPDPBUSD        (DI)(R13*1), Z11, Z14
+	VPDPBUSD        64(DI)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z4, Z4
+	VMULPS          128(R8)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R8)(R13*1), Z14
+	VPDPBUSD        (R8)(R13*1), Z11, Z14
+	VPDPBUSD        64(R8)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z5, Z5
+	VMULPS          128(R9)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R9)(R13*1), Z14
+	VPDPBUSD        (R9)(R13*1), Z11, Z14
+	VPDPBUSD        64(R9)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z6, Z6
+	VMULPS          128(R10)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R10)(R13*1), Z14
+	VPDPBUSD        (R10)(R13*1), Z11, Z14
+	VPDPBUSD        64(R10)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z7, Z7
+	VMULPS          128(R11)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R11)(R13*1), Z14
+	VPDPBUSD        (R11)(R13*1), Z11, Z14
+	VPDPBUSD        64(R11)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z8, Z8
+	VMULPS          128(R12)(R13*1), Z10, Z10
+	VPSLLD          $0x03, 192(R12)(R13*1), Z13
+	VPDPBUSD        (R12)(R13*1), Z11, Z13
+	VPDPBUSD        64(R12)(R13*1), Z12, Z13
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z13, Z13
+	VMULPS          Z10, Z13, Z13
+	VADDPS          Z13, Z9, Z9
+	ADDQ            $0x00000012, AX
+	JMP             end
+
+two:
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K4
+	VPBROADCASTD.Z  (AX), K4, Z10
+	VPBROADCASTD    18(AX), K1, Z10
+	VCVTPH2PS       Y10, Z10
+	VBROADCASTI32X4 2(AX), Z11
+	VINSERTI32X4    $0x01, 20(AX), Z11, Z11
+	VPSRLW          $0x04, Z11, Z12
+	VPANDD          Z1, Z11, Z11
+	VPANDD          Z1, Z12, Z12
+	VMULPS          128(BX)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(BX)(R13*1), Z14
+	VPDPBUSD        (BX)(R13*1), Z11, Z14
+	VPDPBUSD        64(BX)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(SI)(R13*1), Z14
+	VPDPBUSD        (SI)(R13*1), Z11, Z14
+	VPDPBUSD        64(SI)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z3, Z3
+	VMULPS          128(DI)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(DI)(R13*1), Z14
+	VPDPBUSD        (DI)(R13*1), Z11, Z14
+	VPDPBUSD        64(DI)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z4, Z4
+	VMULPS          128(R8)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R8)(R13*1), Z14
+	VPDPBUSD        (R8)(R13*1), Z11, Z14
+	VPDPBUSD        64(R8)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z5, Z5
+	VMULPS          128(R9)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R9)(R13*1), Z14
+	VPDPBUSD        (R9)(R13*1), Z11, Z14
+	VPDPBUSD        64(R9)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z6, Z6
+	VMULPS          128(R10)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R10)(R13*1), Z14
+	VPDPBUSD        (R10)(R13*1), Z11, Z14
+	VPDPBUSD        64(R10)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z7, Z7
+	VMULPS          128(R11)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R11)(R13*1), Z14
+	VPDPBUSD        (R11)(R13*1), Z11, Z14
+	VPDPBUSD        64(R11)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z8, Z8
+	VMULPS          128(R12)(R13*1), Z10, Z10
+	VPSLLD          $0x03, 192(R12)(R13*1), Z13
+	VPDPBUSD        (R12)(R13*1), Z11, Z13
+	VPDPBUSD        64(R12)(R13*1), Z12, Z13
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z13, Z13
+	VMULPS          Z10, Z13, Z13
+	VADDPS          Z13, Z9, Z9
+	ADDQ            $0x00000024, AX
+	JMP             end
+
+three:
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K4
+	VPBROADCASTD.Z  (AX), K4, Z10
+	VPBROADCASTD    18(AX), K1, Z10
+	VPBROADCASTD    36(AX), K2, Z10
+	VCVTPH2PS       Y10, Z10
+	VBROADCASTI32X4 2(AX), Z11
+	VINSERTI32X4    $0x01, 20(AX), Z11, Z11
+	VINSERTI32X4    $0x02, 38(AX), Z11, Z11
+	VPSRLW          $0x04, Z11, Z12
+	VPANDD          Z1, Z11, Z11
+	VPANDD          Z1, Z12, Z12
+	VMULPS          128(BX)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(BX)(R13*1), Z14
+	VPDPBUSD        (BX)(R13*1), Z11, Z14
+	VPDPBUSD        64(BX)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(SI)(R13*1), Z14
+	VPDPBUSD        (SI)(R13*1), Z11, Z14
+	VPDPBUSD        64(SI)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z3, Z3
+	VMULPS          128(DI)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(DI)(R13*1), Z14
+	VPDPBUSD        (DI)(R13*1), Z11, Z14
+	VPDPBUSD        64(DI)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z4, Z4
+	VMULPS          128(R8)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R8)(R13*1), Z14
+	VPDPBUSD        (R8)(R13*1), Z11, Z14
+	VPDPBUSD        64(R8)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z5, Z5
+	VMULPS          128(R9)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R9)(R13*1), Z14
+	VPDPBUSD        (R9)(R13*1), Z11, Z14
+	VPDPBUSD        64(R9)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z6, Z6
+	VMULPS          128(R10)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R10)(R13*1), Z14
+	VPDPBUSD        (R10)(R13*1), Z11, Z14
+	VPDPBUSD        64(R10)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z7, Z7
+	VMULPS          128(R11)(R13*1), Z10, Z13
+	VPSLLD          $0x03, 192(R11)(R13*1), Z14
+	VPDPBUSD        (R11)(R13*1), Z11, Z14
+	VPDPBUSD        64(R11)(R13*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z8, Z8
+	VMULPS          128(R12)(R13*1), Z10, Z10
+	VPSLLD          $0x03, 192(R12)(R13*1), Z13
+	VPDPBUSD        (R12)(R13*1), Z11, Z13
+	VPDPBUSD        64(R12)(R13*1), Z12, Z13
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z13, Z13
+	VMULPS          Z10, Z13, Z13
+	VADDPS          Z13, Z9, Z9
+	ADDQ            $0x00000036, AX
+
+end:
+	VEXTRACTF64X4 $0x01, Z2, Y10
+	VADDPS        Y10, Y2, Y10
+	VEXTRACTF32X4 $0x01, Y10, X2
+	VADDPS        X2, X10, X2
+	VPERMILPD     $0x01, X2, X10
+	VADDPS        X10, X2, X2
+	VMOVSHDUP     X2, X10
+	VADDSS        X10, X2, X2
+	MOVQ          stride+8(FP), R15
+	MOVQ          CX, R13
+	VMOVSS        X2, (R13)
+	VEXTRACTF64X4 $0x01, Z3, Y2
+	VADDPS        Y2, Y3, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z4, Y2
+	VADDPS        Y2, Y4, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z5, Y2
+	VADDPS        Y2, Y5, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z6, Y2
+	VADDPS        Y2, Y6, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z7, Y2
+	VADDPS        Y2, Y7, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z8, Y2
+	VADDPS        Y2, Y8, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z9, Y2
+	VADDPS        Y2, Y9, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	ADDQ          $0x04, CX
+	DECQ          DX
+	JNZ           row
+	VZEROUPPER
+	RET
+
 // func dotQ4_1AVX512(out *float32, w *byte, rows int, blocks int, x *byte)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, AVX512VNNI, MMX+
 TEXT ·dotQ4_1AVX512(SB), NOSPLIT, $0-40
@@ -468,8 +919,6 @@ loop:
 	VPBROADCASTD    40(AX), K2, Z4
 	VPBROADCASTD    60(AX), K3, Z4
 	VCVTPH2PS       Y4, Z4
-	VMULPS          128(BX)(SI*1), Z4, Z4
-	VADDPS          Z4, Z3, Z3
 	VBROADCASTI32X4 4(AX), Z5
 	VINSERTI32X4    $0x01, 24(AX), Z5, Z5
 	VINSERTI32X4    $0x02, 44(AX), Z5, Z5
@@ -477,6 +926,8 @@ loop:
 	VPSRLW          $0x04, Z5, Z6
 	VPANDD          Z1, Z5, Z5
 	VPANDD          Z1, Z6, Z6
+	VMULPS          128(BX)(SI*1), Z4, Z4
+	VADDPS          Z4, Z3, Z3
 	VXORPS          Z7, Z7, Z7
 	VPDPBUSD        (BX)(SI*1), Z5, Z7
 	VPDPBUSD        64(BX)(SI*1), Z6, Z7
@@ -502,12 +953,12 @@ last:
 	KMOVD           R8, K4
 	VPBROADCASTD.Z  (AX), K4, Z4
 	VCVTPH2PS       Y4, Z4
-	VMULPS          128(BX)(SI*1), Z4, Z4
-	VADDPS          Z4, Z3, Z3
 	VBROADCASTI32X4 4(AX), Z5
 	VPSRLW          $0x04, Z5, Z6
 	VPANDD          Z1, Z5, Z5
 	VPANDD          Z1, Z6, Z6
+	VMULPS          128(BX)(SI*1), Z4, Z4
+	VADDPS          Z4, Z3, Z3
 	VXORPS          Z7, Z7, Z7
 	VPDPBUSD        (BX)(SI*1), Z5, Z7
 	VPDPBUSD        64(BX)(SI*1), Z6, Z7
@@ -524,13 +975,13 @@ two:
 	VPBROADCASTD.Z  (AX), K4, Z4
 	VPBROADCASTD    20(AX), K1, Z4
 	VCVTPH2PS       Y4, Z4
-	VMULPS          128(BX)(SI*1), Z4, Z4
-	VADDPS          Z4, Z3, Z3
 	VBROADCASTI32X4 4(AX), Z5
 	VINSERTI32X4    $0x01, 24(AX), Z5, Z5
 	VPSRLW          $0x04, Z5, Z6
 	VPANDD          Z1, Z5, Z5
 	VPANDD          Z1, Z6, Z6
+	VMULPS          128(BX)(SI*1), Z4, Z4
+	VADDPS          Z4, Z3, Z3
 	VXORPS          Z7, Z7, Z7
 	VPDPBUSD        (BX)(SI*1), Z5, Z7
 	VPDPBUSD        64(BX)(SI*1), Z6, Z7
@@ -548,14 +999,14 @@ three:
 	VPBROADCASTD    20(AX), K1, Z4
 	VPBROADCASTD    40(AX), K2, Z4
 	VCVTPH2PS       Y4, Z4
-	VMULPS          128(BX)(SI*1), Z4, Z4
-	VADDPS          Z4, Z3, Z3
 	VBROADCASTI32X4 4(AX), Z5
 	VINSERTI32X4    $0x01, 24(AX), Z5, Z5
 	VINSERTI32X4    $0x02, 44(AX), Z5, Z5
 	VPSRLW          $0x04, Z5, Z6
 	VPANDD          Z1, Z5, Z5
 	VPANDD          Z1, Z6, Z6
+	VMULPS          128(BX)(SI*1), Z4, Z4
+	VADDPS          Z4, Z3, Z3
 	VXORPS          Z7, Z7, Z7
 	VPDPBUSD        (BX)(SI*1), Z5, Z7
 	VPDPBUSD        64(BX)(SI*1), Z6, Z7
@@ -628,49 +1079,49 @@ loop:
 	VPBROADCASTD    40(AX), K2, Z10
 	VPBROADCASTD    60(AX), K3, Z10
 	VCVTPH2PS       Y10, Z10
-	VMULPS          128(BX)(R11*1), Z10, Z11
-	VADDPS          Z11, Z3, Z3
-	VMULPS          128(SI)(R11*1), Z10, Z12
-	VADDPS          Z12, Z5, Z5
+	VBROADCASTI32X4 4(AX), Z11
+	VINSERTI32X4    $0x01, 24(AX), Z11, Z11
+	VINSERTI32X4    $0x02, 44(AX), Z11, Z11
+	VINSERTI32X4    $0x03, 64(AX), Z11, Z11
+	VPSRLW          $0x04, Z11, Z12
+	VPANDD          Z1, Z11, Z11
+	VPANDD          Z1, Z12, Z12
+	VMULPS          128(BX)(R11*1), Z10, Z13
+	VADDPS          Z13, Z3, Z3
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (BX)(R11*1), Z11, Z14
+	VPDPBUSD        64(BX)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z10, Z13
+	VADDPS          Z13, Z5, Z5
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (SI)(R11*1), Z11, Z14
+	VPDPBUSD        64(SI)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z4, Z4
 	VMULPS          128(DI)(R11*1), Z10, Z13
 	VADDPS          Z13, Z7, Z7
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (DI)(R11*1), Z11, Z14
+	VPDPBUSD        64(DI)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z6, Z6
 	VMULPS          128(R8)(R11*1), Z10, Z10
 	VADDPS          Z10, Z9, Z9
-	VBROADCASTI32X4 4(AX), Z14
-	VINSERTI32X4    $0x01, 24(AX), Z14, Z14
-	VINSERTI32X4    $0x02, 44(AX), Z14, Z14
-	VINSERTI32X4    $0x03, 64(AX), Z14, Z14
-	VPSRLW          $0x04, Z14, Z15
-	VPANDD          Z1, Z14, Z14
-	VPANDD          Z1, Z15, Z15
-	VXORPS          Z16, Z16, Z16
-	VPDPBUSD        (BX)(R11*1), Z14, Z16
-	VPDPBUSD        64(BX)(R11*1), Z15, Z16
-	VPERMPS         Z11, Z0, Z11
-	VCVTDQ2PS       Z16, Z16
-	VMULPS          Z11, Z16, Z16
-	VADDPS          Z16, Z2, Z2
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (SI)(R11*1), Z14, Z11
-	VPDPBUSD        64(SI)(R11*1), Z15, Z11
-	VPERMPS         Z12, Z0, Z12
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z12, Z11, Z11
-	VADDPS          Z11, Z4, Z4
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (DI)(R11*1), Z14, Z11
-	VPDPBUSD        64(DI)(R11*1), Z15, Z11
-	VPERMPS         Z13, Z0, Z12
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z12, Z11, Z11
-	VADDPS          Z11, Z6, Z6
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (R8)(R11*1), Z14, Z11
-	VPDPBUSD        64(R8)(R11*1), Z15, Z11
+	VXORPS          Z13, Z13, Z13
+	VPDPBUSD        (R8)(R11*1), Z11, Z13
+	VPDPBUSD        64(R8)(R11*1), Z12, Z13
 	VPERMPS         Z10, Z0, Z10
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z10, Z11, Z11
-	VADDPS          Z11, Z8, Z8
+	VCVTDQ2PS       Z13, Z13
+	VMULPS          Z10, Z13, Z13
+	VADDPS          Z13, Z8, Z8
 	PREFETCHT0      4096(AX)
 	PREFETCHT0      4160(AX)
 	ADDQ            $0x00000050, AX
@@ -689,46 +1140,46 @@ last:
 	KMOVD           R13, K4
 	VPBROADCASTD.Z  (AX), K4, Z10
 	VCVTPH2PS       Y10, Z10
-	VMULPS          128(BX)(R11*1), Z10, Z11
-	VADDPS          Z11, Z3, Z3
-	VMULPS          128(SI)(R11*1), Z10, Z12
-	VADDPS          Z12, Z5, Z5
+	VBROADCASTI32X4 4(AX), Z11
+	VPSRLW          $0x04, Z11, Z12
+	VPANDD          Z1, Z11, Z11
+	VPANDD          Z1, Z12, Z12
+	VMULPS          128(BX)(R11*1), Z10, Z13
+	VADDPS          Z13, Z3, Z3
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (BX)(R11*1), Z11, Z14
+	VPDPBUSD        64(BX)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z10, Z13
+	VADDPS          Z13, Z5, Z5
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (SI)(R11*1), Z11, Z14
+	VPDPBUSD        64(SI)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z4, Z4
 	VMULPS          128(DI)(R11*1), Z10, Z13
 	VADDPS          Z13, Z7, Z7
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (DI)(R11*1), Z11, Z14
+	VPDPBUSD        64(DI)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z6, Z6
 	VMULPS          128(R8)(R11*1), Z10, Z10
 	VADDPS          Z10, Z9, Z9
-	VBROADCASTI32X4 4(AX), Z14
-	VPSRLW          $0x04, Z14, Z15
-	VPANDD          Z1, Z14, Z14
-	VPANDD          Z1, Z15, Z15
-	VXORPS          Z16, Z16, Z16
-	VPDPBUSD        (BX)(R11*1), Z14, Z16
-	VPDPBUSD        64(BX)(R11*1), Z15, Z16
-	VPERMPS         Z11, Z0, Z11
-	VCVTDQ2PS       Z16, Z16
-	VMULPS          Z11, Z16, Z16
-	VADDPS          Z16, Z2, Z2
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (SI)(R11*1), Z14, Z11
-	VPDPBUSD        64(SI)(R11*1), Z15, Z11
-	VPERMPS         Z12, Z0, Z12
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z12, Z11, Z11
-	VADDPS          Z11, Z4, Z4
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (DI)(R11*1), Z14, Z11
-	VPDPBUSD        64(DI)(R11*1), Z15, Z11
-	VPERMPS         Z13, Z0, Z12
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z12, Z11, Z11
-	VADDPS          Z11, Z6, Z6
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (R8)(R11*1), Z14, Z11
-	VPDPBUSD        64(R8)(R11*1), Z15, Z11
+	VXORPS          Z13, Z13, Z13
+	VPDPBUSD        (R8)(R11*1), Z11, Z13
+	VPDPBUSD        64(R8)(R11*1), Z12, Z13
 	VPERMPS         Z10, Z0, Z10
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z10, Z11, Z11
-	VADDPS          Z11, Z8, Z8
+	VCVTDQ2PS       Z13, Z13
+	VMULPS          Z10, Z13, Z13
+	VADDPS          Z13, Z8, Z8
 	ADDQ            $0x00000014, AX
 	JMP             end
 
@@ -738,47 +1189,47 @@ two:
 	VPBROADCASTD.Z  (AX), K4, Z10
 	VPBROADCASTD    20(AX), K1, Z10
 	VCVTPH2PS       Y10, Z10
-	VMULPS          128(BX)(R11*1), Z10, Z11
-	VADDPS          Z11, Z3, Z3
-	VMULPS          128(SI)(R11*1), Z10, Z12
-	VADDPS          Z12, Z5, Z5
+	VBROADCASTI32X4 4(AX), Z11
+	VINSERTI32X4    $0x01, 24(AX), Z11, Z11
+	VPSRLW          $0x04, Z11, Z12
+	VPANDD          Z1, Z11, Z11
+	VPANDD          Z1, Z12, Z12
+	VMULPS          128(BX)(R11*1), Z10, Z13
+	VADDPS          Z13, Z3, Z3
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (BX)(R11*1), Z11, Z14
+	VPDPBUSD        64(BX)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z10, Z13
+	VADDPS          Z13, Z5, Z5
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (SI)(R11*1), Z11, Z14
+	VPDPBUSD        64(SI)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z4, Z4
 	VMULPS          128(DI)(R11*1), Z10, Z13
 	VADDPS          Z13, Z7, Z7
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (DI)(R11*1), Z11, Z14
+	VPDPBUSD        64(DI)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z6, Z6
 	VMULPS          128(R8)(R11*1), Z10, Z10
 	VADDPS          Z10, Z9, Z9
-	VBROADCASTI32X4 4(AX), Z14
-	VINSERTI32X4    $0x01, 24(AX), Z14, Z14
-	VPSRLW          $0x04, Z14, Z15
-	VPANDD          Z1, Z14, Z14
-	VPANDD          Z1, Z15, Z15
-	VXORPS          Z16, Z16, Z16
-	VPDPBUSD        (BX)(R11*1), Z14, Z16
-	VPDPBUSD        64(BX)(R11*1), Z15, Z16
-	VPERMPS         Z11, Z0, Z11
-	VCVTDQ2PS       Z16, Z16
-	VMULPS          Z11, Z16, Z16
-	VADDPS          Z16, Z2, Z2
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (SI)(R11*1), Z14, Z11
-	VPDPBUSD        64(SI)(R11*1), Z15, Z11
-	VPERMPS         Z12, Z0, Z12
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z12, Z11, Z11
-	VADDPS          Z11, Z4, Z4
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (DI)(R11*1), Z14, Z11
-	VPDPBUSD        64(DI)(R11*1), Z15, Z11
-	VPERMPS         Z13, Z0, Z12
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z12, Z11, Z11
-	VADDPS          Z11, Z6, Z6
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (R8)(R11*1), Z14, Z11
-	VPDPBUSD        64(R8)(R11*1), Z15, Z11
+	VXORPS          Z13, Z13, Z13
+	VPDPBUSD        (R8)(R11*1), Z11, Z13
+	VPDPBUSD        64(R8)(R11*1), Z12, Z13
 	VPERMPS         Z10, Z0, Z10
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z10, Z11, Z11
-	VADDPS          Z11, Z8, Z8
+	VCVTDQ2PS       Z13, Z13
+	VMULPS          Z10, Z13, Z13
+	VADDPS          Z13, Z8, Z8
 	ADDQ            $0x00000028, AX
 	JMP             end
 
@@ -789,48 +1240,48 @@ three:
 	VPBROADCASTD    20(AX), K1, Z10
 	VPBROADCASTD    40(AX), K2, Z10
 	VCVTPH2PS       Y10, Z10
-	VMULPS          128(BX)(R11*1), Z10, Z11
-	VADDPS          Z11, Z3, Z3
-	VMULPS          128(SI)(R11*1), Z10, Z12
-	VADDPS          Z12, Z5, Z5
+	VBROADCASTI32X4 4(AX), Z11
+	VINSERTI32X4    $0x01, 24(AX), Z11, Z11
+	VINSERTI32X4    $0x02, 44(AX), Z11, Z11
+	VPSRLW          $0x04, Z11, Z12
+	VPANDD          Z1, Z11, Z11
+	VPANDD          Z1, Z12, Z12
+	VMULPS          128(BX)(R11*1), Z10, Z13
+	VADDPS          Z13, Z3, Z3
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (BX)(R11*1), Z11, Z14
+	VPDPBUSD        64(BX)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z10, Z13
+	VADDPS          Z13, Z5, Z5
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (SI)(R11*1), Z11, Z14
+	VPDPBUSD        64(SI)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z4, Z4
 	VMULPS          128(DI)(R11*1), Z10, Z13
 	VADDPS          Z13, Z7, Z7
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (DI)(R11*1), Z11, Z14
+	VPDPBUSD        64(DI)(R11*1), Z12, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z6, Z6
 	VMULPS          128(R8)(R11*1), Z10, Z10
 	VADDPS          Z10, Z9, Z9
-	VBROADCASTI32X4 4(AX), Z14
-	VINSERTI32X4    $0x01, 24(AX), Z14, Z14
-	VINSERTI32X4    $0x02, 44(AX), Z14, Z14
-	VPSRLW          $0x04, Z14, Z15
-	VPANDD          Z1, Z14, Z14
-	VPANDD          Z1, Z15, Z15
-	VXORPS          Z16, Z16, Z16
-	VPDPBUSD        (BX)(R11*1), Z14, Z16
-	VPDPBUSD        64(BX)(R11*1), Z15, Z16
-	VPERMPS         Z11, Z0, Z11
-	VCVTDQ2PS       Z16, Z16
-	VMULPS          Z11, Z16, Z16
-	VADDPS          Z16, Z2, Z2
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (SI)(R11*1), Z14, Z11
-	VPDPBUSD        64(SI)(R11*1), Z15, Z11
-	VPERMPS         Z12, Z0, Z12
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z12, Z11, Z11
-	VADDPS          Z11, Z4, Z4
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (DI)(R11*1), Z14, Z11
-	VPDPBUSD        64(DI)(R11*1), Z15, Z11
-	VPERMPS         Z13, Z0, Z12
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z12, Z11, Z11
-	VADDPS          Z11, Z6, Z6
-	VXORPS          Z11, Z11, Z11
-	VPDPBUSD        (R8)(R11*1), Z14, Z11
-	VPDPBUSD        64(R8)(R11*1), Z15, Z11
+	VXORPS          Z13, Z13, Z13
+	VPDPBUSD        (R8)(R11*1), Z11, Z13
+	VPDPBUSD        64(R8)(R11*1), Z12, Z13
 	VPERMPS         Z10, Z0, Z10
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z10, Z11, Z11
-	VADDPS          Z11, Z8, Z8
+	VCVTDQ2PS       Z13, Z13
+	VMULPS          Z10, Z13, Z13
+	VADDPS          Z13, Z8, Z8
 	ADDQ            $0x0000003c, AX
 
 end:
@@ -888,6 +1339,521 @@ end:
 	VZEROUPPER
 	RET
 
+// func dotsQ4_1AVX512By8(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte, x4 *byte, x5 *byte, x6 *byte, x7 *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, AVX512VNNI, MMX+
+TEXT ·dotsQ4_1AVX512By8(SB), NOSPLIT, $0-104
+	MOVQ         w+16(FP), AX
+	MOVQ         out+0(FP), CX
+	MOVQ         rows+24(FP), DX
+	MOVQ         x0+40(FP), BX
+	MOVQ         x1+48(FP), SI
+	MOVQ         x2+56(FP), DI
+	MOVQ         x3+64(FP), R8
+	MOVQ         x4+72(FP), R9
+	MOVQ         x5+80(FP), R10
+	MOVQ         x6+88(FP), R11
+	MOVQ         x7+96(FP), R12
+	VMOVDQU32    spread<>+0(SB), Z0
+	MOVL         $0x00000002, R13
+	KMOVD        R13, K1
+	MOVL         $0x00000004, R13
+	KMOVD        R13, K2
+	MOVL         $0x00000008, R13
+	KMOVD        R13, K3
+	MOVL         $0x0f0f0f0f, R13
+	VPBROADCASTD R13, Z1
+	MOVQ         blocks+32(FP), R14
+	SHRQ         $0x02, R14
+	SHLQ         $0x08, R14
+
+row:
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	VXORPS Z8, Z8, Z8
+	VXORPS Z9, Z9, Z9
+	VXORPS Z10, Z10, Z10
+	VXORPS Z11, Z11, Z11
+	VXORPS Z12, Z12, Z12
+	VXORPS Z13, Z13, Z13
+	VXORPS Z14, Z14, Z14
+	VXORPS Z15, Z15, Z15
+	VXORPS Z16, Z16, Z16
+	VXORPS Z17, Z17, Z17
+	XORQ   R13, R13
+	TESTQ  R14, R14
+	JZ     last
+
+loop:
+	VPBROADCASTD    (AX), Z18
+	VPBROADCASTD    20(AX), K1, Z18
+	VPBROADCASTD    40(AX), K2, Z18
+	VPBROADCASTD    60(AX), K3, Z18
+	VCVTPH2PS       Y18, Z18
+	VBROADCASTI32X4 4(AX), Z19
+	VINSERTI32X4    $0x01, 24(AX), Z19, Z19
+	VINSERTI32X4    $0x02, 44(AX), Z19, Z19
+	VINSERTI32X4    $0x03, 64(AX), Z19, Z19
+	VPSRLW          $0x04, Z19, Z20
+	VPANDD          Z1, Z19, Z19
+	VPANDD          Z1, Z20, Z20
+	VMULPS          128(BX)(R13*1), Z18, Z21
+	VADDPS          Z21, Z3, Z3
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (BX)(R13*1), Z19, Z22
+	VPDPBUSD        64(BX)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z18, Z21
+	VADDPS          Z21, Z5, Z5
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (SI)(R13*1), Z19, Z22
+	VPDPBUSD        64(SI)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z4, Z4
+	VMULPS          128(DI)(R13*1), Z18, Z21
+	VADDPS          Z21, Z7, Z7
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (DI)(R13*1), Z19, Z22
+	VPDPBUSD        64(DI)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z6, Z6
+	VMULPS          128(R8)(R13*1), Z18, Z21
+	VADDPS          Z21, Z9, Z9
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R8)(R13*1), Z19, Z22
+	VPDPBUSD        64(R8)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z8, Z8
+	VMULPS          128(R9)(R13*1), Z18, Z21
+	VADDPS          Z21, Z11, Z11
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R9)(R13*1), Z19, Z22
+	VPDPBUSD        64(R9)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z10, Z10
+	VMULPS          128(R10)(R13*1), Z18, Z21
+	VADDPS          Z21, Z13, Z13
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R10)(R13*1), Z19, Z22
+	VPDPBUSD        64(R10)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z12, Z12
+	VMULPS          128(R11)(R13*1), Z18, Z21
+	VADDPS          Z21, Z15, Z15
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R11)(R13*1), Z19, Z22
+	VPDPBUSD        64(R11)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z14, Z14
+	VMULPS          128(R12)(R13*1), Z18, Z18
+	VADDPS          Z18, Z17, Z17
+	VXORPS          Z21, Z21, Z21
+	VPDPBUSD        (R12)(R13*1), Z19, Z21
+	VPDPBUSD        64(R12)(R13*1), Z20, Z21
+	VPERMPS         Z18, Z0, Z18
+	VCVTDQ2PS       Z21, Z21
+	VMULPS          Z18, Z21, Z21
+	VADDPS          Z21, Z16, Z16
+	PREFETCHT0      4096(AX)
+	PREFETCHT0      4160(AX)
+	ADDQ            $0x00000050, AX
+	ADDQ            $0x00000100, R13
+	CMPQ            R13, R14
+	JNE             loop
+
+last:
+	MOVQ            blocks+32(FP), R15
+	ANDQ            $0x03, R15
+	JZ              end
+	CMPQ            R15, $0x02
+	JEQ             two
+	JHI             three
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K4
+	VPBROADCASTD.Z  (AX), K4, Z18
+	VCVTPH2PS       Y18, Z18
+	VBROADCASTI32X4 4(AX), Z19
+	VPSRLW          $0x04, Z19, Z20
+	VPANDD          Z1, Z19, Z19
+	VPANDD          Z1, Z20, Z20
+	VMULPS          128(BX)(R13*1), Z18, Z21
+	VADDPS          Z21, Z3, Z3
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (BX)(R13*1), Z19, Z22
+	VPDPBUSD        64(BX)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z18, Z21
+	VADDPS          Z21, Z5, Z5
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (SI)(R13*1), Z19, Z22
+	VPDPBUSD        64(SI)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z4, Z4
+	VMULPS          128(DI)(R13*1), Z18, Z21
+	VADDPS          Z21, Z7, Z7
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (DI)(R13*1), Z19, Z22
+	VPDPBUSD        64(DI)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z6, Z6
+	VMULPS          128(R8)(R13*1), Z18, Z21
+	VADDPS          Z21, Z9, Z9
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R8)(R13*1), Z19, Z22
+	VPDPBUSD        64(R8)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z8, Z8
+	VMULPS          128(R9)(R13*1), Z18, Z21
+	VADDPS          Z21, Z11, Z11
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R9)(R13*1), Z19, Z22
+	VPDPBUSD        64(R9)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z10, Z10
+	VMULPS          128(R10)(R13*1), Z18, Z21
+	VADDPS          Z21, Z13, Z13
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R10)(R13*1), Z19, Z22
+	VPDPBUSD        64(R10)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z12, Z12
+	VMULPS          128(R11)(R13*1), Z18, Z21
+	VADDPS          Z21, Z15, Z15
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R11)(R13*1), Z19, Z22
+	VPDPBUSD        64(R11)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z14, Z14
+	VMULPS          128(R12)(R13*1), Z18, Z18
+	VADDPS          Z18, Z17, Z17
+	VXORPS          Z21, Z21, Z21
+	VPDPBUSD        (R12)(R13*1), Z19, Z21
+	VPDPBUSD        64(R12)(R13*1), Z20, Z21
+	VPERMPS         Z18, Z0, Z18
+	VCVTDQ2PS       Z21, Z21
+	VMULPS          Z18, Z21, Z21
+	VADDPS          Z21, Z16, Z16
+	ADDQ            $0x00000014, AX
+	JMP             end
+
+two:
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K4
+	VPBROADCASTD.Z  (AX), K4, Z18
+	VPBROADCASTD    20(AX), K1, Z18
+	VCVTPH2PS       Y18, Z18
+	VBROADCASTI32X4 4(AX), Z19
+	VINSERTI32X4    $0x01, 24(AX), Z19, Z19
+	VPSRLW          $0x04, Z19, Z20
+	VPANDD          Z1, Z19, Z19
+	VPANDD          Z1, Z20, Z20
+	VMULPS          128(BX)(R13*1), Z18, Z21
+	VADDPS          Z21, Z3, Z3
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (BX)(R13*1), Z19, Z22
+	VPDPBUSD        64(BX)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z18, Z21
+	VADDPS          Z21, Z5, Z5
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (SI)(R13*1), Z19, Z22
+	VPDPBUSD        64(SI)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z4, Z4
+	VMULPS          128(DI)(R13*1), Z18, Z21
+	VADDPS          Z21, Z7, Z7
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (DI)(R13*1), Z19, Z22
+	VPDPBUSD        64(DI)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z6, Z6
+	VMULPS          128(R8)(R13*1), Z18, Z21
+	VADDPS          Z21, Z9, Z9
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R8)(R13*1), Z19, Z22
+	VPDPBUSD        64(R8)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z8, Z8
+	VMULPS          128(R9)(R13*1), Z18, Z21
+	VADDPS          Z21, Z11, Z11
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R9)(R13*1), Z19, Z22
+	VPDPBUSD        64(R9)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z10, Z10
+	VMULPS          128(R10)(R13*1), Z18, Z21
+	VADDPS          Z21, Z13, Z13
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R10)(R13*1), Z19, Z22
+	VPDPBUSD        64(R10)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z12, Z12
+	VMULPS          128(R11)(R13*1), Z18, Z21
+	VADDPS          Z21, Z15, Z15
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R11)(R13*1), Z19, Z22
+	VPDPBUSD        64(R11)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z14, Z14
+	VMULPS          128(R12)(R13*1), Z18, Z18
+	VADDPS          Z18, Z17, Z17
+	VXORPS          Z21, Z21, Z21
+	VPDPBUSD        (R12)(R13*1), Z19, Z21
+	VPDPBUSD        64(R12)(R13*1), Z20, Z21
+	VPERMPS         Z18, Z0, Z18
+	VCVTDQ2PS       Z21, Z21
+	VMULPS          Z18, Z21, Z21
+	VADDPS          Z21, Z16, Z16
+	ADDQ            $0x00000028, AX
+	JMP             end
+
+three:
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K4
+	VPBROADCASTD.Z  (AX), K4, Z18
+	VPBROADCASTD    20(AX), K1, Z18
+	VPBROADCASTD    40(AX), K2, Z18
+	VCVTPH2PS       Y18, Z18
+	VBROADCASTI32X4 4(AX), Z19
+	VINSERTI32X4    $0x01, 24(AX), Z19, Z19
+	VINSERTI32X4    $0x02, 44(AX), Z19, Z19
+	VPSRLW          $0x04, Z19, Z20
+	VPANDD          Z1, Z19, Z19
+	VPANDD          Z1, Z20, Z20
+	VMULPS          128(BX)(R13*1), Z18, Z21
+	VADDPS          Z21, Z3, Z3
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (BX)(R13*1), Z19, Z22
+	VPDPBUSD        64(BX)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z18, Z21
+	VADDPS          Z21, Z5, Z5
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (SI)(R13*1), Z19, Z22
+	VPDPBUSD        64(SI)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z4, Z4
+	VMULPS          128(DI)(R13*1), Z18, Z21
+	VADDPS          Z21, Z7, Z7
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (DI)(R13*1), Z19, Z22
+	VPDPBUSD        64(DI)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z6, Z6
+	VMULPS          128(R8)(R13*1), Z18, Z21
+	VADDPS          Z21, Z9, Z9
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R8)(R13*1), Z19, Z22
+	VPDPBUSD        64(R8)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z8, Z8
+	VMULPS          128(R9)(R13*1), Z18, Z21
+	VADDPS          Z21, Z11, Z11
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R9)(R13*1), Z19, Z22
+	VPDPBUSD        64(R9)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z10, Z10
+	VMULPS          128(R10)(R13*1), Z18, Z21
+	VADDPS          Z21, Z13, Z13
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R10)(R13*1), Z19, Z22
+	VPDPBUSD        64(R10)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z12, Z12
+	VMULPS          128(R11)(R13*1), Z18, Z21
+	VADDPS          Z21, Z15, Z15
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R11)(R13*1), Z19, Z22
+	VPDPBUSD        64(R11)(R13*1), Z20, Z22
+	VPERMPS         Z21, Z0, Z21
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z21, Z22, Z22
+	VADDPS          Z22, Z14, Z14
+	VMULPS          128(R12)(R13*1), Z18, Z18
+	VADDPS          Z18, Z17, Z17
+	VXORPS          Z21, Z21, Z21
+	VPDPBUSD        (R12)(R13*1), Z19, Z21
+	VPDPBUSD        64(R12)(R13*1), Z20, Z21
+	VPERMPS         Z18, Z0, Z18
+	VCVTDQ2PS       Z21, Z21
+	VMULPS          Z18, Z21, Z21
+	VADDPS          Z21, Z16, Z16
+	ADDQ            $0x0000003c, AX
+
+end:
+	VEXTRACTF64X4 $0x01, Z2, Y18
+	VADDPS        Y18, Y2, Y18
+	VEXTRACTF32X4 $0x01, Y18, X2
+	VADDPS        X2, X18, X2
+	VEXTRACTF32X4 $0x01, Z3, X18
+	VSHUFPS       $0xdd, X18, X3, X18
+	VADDPS        X18, X2, X2
+	VPERMILPD     $0x01, X2, X18
+	VADDPS        X18, X2, X2
+	VMOVSHDUP     X2, X18
+	VADDSS        X18, X2, X2
+	MOVQ          stride+8(FP), R15
+	MOVQ          CX, R13
+	VMOVSS        X2, (R13)
+	VEXTRACTF64X4 $0x01, Z4, Y2
+	VADDPS        Y2, Y4, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VEXTRACTF32X4 $0x01, Z5, X2
+	VSHUFPS       $0xdd, X2, X5, X2
+	VADDPS        X2, X3, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z6, Y2
+	VADDPS        Y2, Y6, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VEXTRACTF32X4 $0x01, Z7, X2
+	VSHUFPS       $0xdd, X2, X7, X2
+	VADDPS        X2, X3, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z8, Y2
+	VADDPS        Y2, Y8, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VEXTRACTF32X4 $0x01, Z9, X2
+	VSHUFPS       $0xdd, X2, X9, X2
+	VADDPS        X2, X3, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z10, Y2
+	VADDPS        Y2, Y10, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VEXTRACTF32X4 $0x01, Z11, X2
+	VSHUFPS       $0xdd, X2, X11, X2
+	VADDPS        X2, X3, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z12, Y2
+	VADDPS        Y2, Y12, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VEXTRACTF32X4 $0x01, Z13, X2
+	VSHUFPS       $0xdd, X2, X13, X2
+	VADDPS        X2, X3, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z14, Y2
+	VADDPS        Y2, Y14, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VEXTRACTF32X4 $0x01, Z15, X2
+	VSHUFPS       $0xdd, X2, X15, X2
+	VADDPS        X2, X3, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z16, Y2
+	VADDPS        Y2, Y16, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VEXTRACTF32X4 $0x01, Z17, X2
+	VSHUFPS       $0xdd, X2, X17, X2
+	VADDPS        X2, X3, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	ADDQ          $0x04, CX
+	DECQ          DX
+	JNZ           row
+	VZEROUPPER
+	RET
+
 // func dotQ5_0AVX512(out *float32, w *byte, rows int, blocks int, x *byte)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, AVX512VNNI, MMX+
 TEXT ·dotQ5_0AVX512(SB), NOSPLIT, $0-40
@@ -928,7 +1894,6 @@ loop:
 	VPBROADCASTD    44(AX), K3, Z4
 	VPBROADCASTD    66(AX), K5, Z4
 	VCVTPH2PS       Y4, Z4
-	VMULPS          128(BX)(SI*1), Z4, Z4
 	VBROADCASTI32X4 6(AX), Z5
 	VINSERTI32X4    $0x01, 28(AX), Z5, Z5
 	VINSERTI32X4    $0x02, 50(AX), Z5, Z5
@@ -946,6 +1911,7 @@ loop:
 	VPSHUFB         byteOfBit1<>+0(SB), Z7, Z7
 	VPTESTMB        bit<>+0(SB), Z7, K7
 	VPADDB          Z2, Z6, K7, Z6
+	VMULPS          128(BX)(SI*1), Z4, Z4
 	VPSLLD          $0x04, 192(BX)(SI*1), Z7
 	VPDPBUSD        (BX)(SI*1), Z5, Z7
 	VPDPBUSD        64(BX)(SI*1), Z6, Z7
@@ -971,7 +1937,6 @@ last:
 	KMOVD           R8, K7
 	VPBROADCASTD.Z  (AX), K7, Z4
 	VCVTPH2PS       Y4, Z4
-	VMULPS          128(BX)(SI*1), Z4, Z4
 	VBROADCASTI32X4 6(AX), Z5
 	VPSRLW          $0x04, Z5, Z6
 	VPANDD          Z1, Z5, Z5
@@ -983,6 +1948,7 @@ last:
 	VPSHUFB         byteOfBit1<>+0(SB), Z7, Z7
 	VPTESTMB        bit<>+0(SB), Z7, K7
 	VPADDB          Z2, Z6, K7, Z6
+	VMULPS          128(BX)(SI*1), Z4, Z4
 	VPSLLD          $0x04, 192(BX)(SI*1), Z7
 	VPDPBUSD        (BX)(SI*1), Z5, Z7
 	VPDPBUSD        64(BX)(SI*1), Z6, Z7
@@ -999,7 +1965,6 @@ two:
 	VPBROADCASTD.Z  (AX), K7, Z4
 	VPBROADCASTD    22(AX), K1, Z4
 	VCVTPH2PS       Y4, Z4
-	VMULPS          128(BX)(SI*1), Z4, Z4
 	VBROADCASTI32X4 6(AX), Z5
 	VINSERTI32X4    $0x01, 28(AX), Z5, Z5
 	VPSRLW          $0x04, Z5, Z6
@@ -1013,6 +1978,7 @@ two:
 	VPSHUFB         byteOfBit1<>+0(SB), Z7, Z7
 	VPTESTMB        bit<>+0(SB), Z7, K7
 	VPADDB          Z2, Z6, K7, Z6
+	VMULPS          128(BX)(SI*1), Z4, Z4
 	VPSLLD          $0x04, 192(BX)(SI*1), Z7
 	VPDPBUSD        (BX)(SI*1), Z5, Z7
 	VPDPBUSD        64(BX)(SI*1), Z6, Z7
@@ -1030,7 +1996,6 @@ three:
 	VPBROADCASTD    22(AX), K1, Z4
 	VPBROADCASTD    44(AX), K3, Z4
 	VCVTPH2PS       Y4, Z4
-	VMULPS          128(BX)(SI*1), Z4, Z4
 	VBROADCASTI32X4 6(AX), Z5
 	VINSERTI32X4    $0x01, 28(AX), Z5, Z5
 	VINSERTI32X4    $0x02, 50(AX), Z5, Z5
@@ -1046,6 +2011,7 @@ three:
 	VPSHUFB         byteOfBit1<>+0(SB), Z7, Z7
 	VPTESTMB        bit<>+0(SB), Z7, K7
 	VPADDB          Z2, Z6, K7, Z6
+	VMULPS          128(BX)(SI*1), Z4, Z4
 	VPSLLD          $0x04, 192(BX)(SI*1), Z7
 	VPDPBUSD        (BX)(SI*1), Z5, Z7
 	VPDPBUSD        64(BX)(SI*1), Z6, Z7
@@ -1173,55 +2139,55 @@ loop:
 	VPBROADCASTD    44(AX), K3, Z7
 	VPBROADCASTD    66(AX), K5, Z7
 	VCVTPH2PS       Y7, Z7
-	VMULPS          128(BX)(R11*1), Z7, Z8
-	VMULPS          128(SI)(R11*1), Z7, Z9
+	VBROADCASTI32X4 6(AX), Z8
+	VINSERTI32X4    $0x01, 28(AX), Z8, Z8
+	VINSERTI32X4    $0x02, 50(AX), Z8, Z8
+	VINSERTI32X4    $0x03, 72(AX), Z8, Z8
+	VPSRLW          $0x04, Z8, Z9
+	VPANDD          Z1, Z8, Z8
+	VPANDD          Z1, Z9, Z9
+	VPBROADCASTD    2(AX), Z10
+	VPBROADCASTD    24(AX), K2, Z10
+	VPBROADCASTD    46(AX), K4, Z10
+	VPBROADCASTD    68(AX), K6, Z10
+	VPSHUFB         byteOfBit0<>+0(SB), Z10, Z11
+	VPTESTMB        bit<>+0(SB), Z11, K7
+	VPADDB          Z2, Z8, K7, Z8
+	VPSHUFB         byteOfBit1<>+0(SB), Z10, Z10
+	VPTESTMB        bit<>+0(SB), Z10, K7
+	VPADDB          Z2, Z9, K7, Z9
+	VMULPS          128(BX)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(BX)(R11*1), Z11
+	VPDPBUSD        (BX)(R11*1), Z8, Z11
+	VPDPBUSD        64(BX)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z3, Z3
+	VMULPS          128(SI)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(SI)(R11*1), Z11
+	VPDPBUSD        (SI)(R11*1), Z8, Z11
+	VPDPBUSD        64(SI)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z4, Z4
 	VMULPS          128(DI)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(DI)(R11*1), Z11
+	VPDPBUSD        (DI)(R11*1), Z8, Z11
+	VPDPBUSD        64(DI)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z5, Z5
 	VMULPS          128(R8)(R11*1), Z7, Z7
-	VBROADCASTI32X4 6(AX), Z11
-	VINSERTI32X4    $0x01, 28(AX), Z11, Z11
-	VINSERTI32X4    $0x02, 50(AX), Z11, Z11
-	VINSERTI32X4    $0x03, 72(AX), Z11, Z11
-	VPSRLW          $0x04, Z11, Z12
-	VPANDD          Z1, Z11, Z11
-	VPANDD          Z1, Z12, Z12
-	VPBROADCASTD    2(AX), Z13
-	VPBROADCASTD    24(AX), K2, Z13
-	VPBROADCASTD    46(AX), K4, Z13
-	VPBROADCASTD    68(AX), K6, Z13
-	VPSHUFB         byteOfBit0<>+0(SB), Z13, Z14
-	VPTESTMB        bit<>+0(SB), Z14, K7
-	VPADDB          Z2, Z11, K7, Z11
-	VPSHUFB         byteOfBit1<>+0(SB), Z13, Z13
-	VPTESTMB        bit<>+0(SB), Z13, K7
-	VPADDB          Z2, Z12, K7, Z12
-	VPSLLD          $0x04, 192(BX)(R11*1), Z13
-	VPDPBUSD        (BX)(R11*1), Z11, Z13
-	VPDPBUSD        64(BX)(R11*1), Z12, Z13
-	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z13, Z13
-	VMULPS          Z8, Z13, Z13
-	VADDPS          Z13, Z3, Z3
-	VPSLLD          $0x04, 192(SI)(R11*1), Z8
-	VPDPBUSD        (SI)(R11*1), Z11, Z8
-	VPDPBUSD        64(SI)(R11*1), Z12, Z8
-	VPERMPS         Z9, Z0, Z9
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z9, Z8, Z8
-	VADDPS          Z8, Z4, Z4
-	VPSLLD          $0x04, 192(DI)(R11*1), Z8
-	VPDPBUSD        (DI)(R11*1), Z11, Z8
-	VPDPBUSD        64(DI)(R11*1), Z12, Z8
-	VPERMPS         Z10, Z0, Z9
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z9, Z8, Z8
-	VADDPS          Z8, Z5, Z5
-	VPSLLD          $0x04, 192(R8)(R11*1), Z8
-	VPDPBUSD        (R8)(R11*1), Z11, Z8
-	VPDPBUSD        64(R8)(R11*1), Z12, Z8
+	VPSLLD          $0x04, 192(R8)(R11*1), Z10
+	VPDPBUSD        (R8)(R11*1), Z8, Z10
+	VPDPBUSD        64(R8)(R11*1), Z9, Z10
 	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z7, Z8, Z8
-	VADDPS          Z8, Z6, Z6
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z7, Z10, Z10
+	VADDPS          Z10, Z6, Z6
 	PREFETCHT0      4096(AX)
 	PREFETCHT0      4160(AX)
 	ADDQ            $0x00000058, AX
@@ -1240,49 +2206,49 @@ last:
 	KMOVD           R13, K7
 	VPBROADCASTD.Z  (AX), K7, Z7
 	VCVTPH2PS       Y7, Z7
-	VMULPS          128(BX)(R11*1), Z7, Z8
-	VMULPS          128(SI)(R11*1), Z7, Z9
+	VBROADCASTI32X4 6(AX), Z8
+	VPSRLW          $0x04, Z8, Z9
+	VPANDD          Z1, Z8, Z8
+	VPANDD          Z1, Z9, Z9
+	VPBROADCASTD    2(AX), Z10
+	VPSHUFB         byteOfBit0<>+0(SB), Z10, Z11
+	VPTESTMB        bit<>+0(SB), Z11, K7
+	VPADDB          Z2, Z8, K7, Z8
+	VPSHUFB         byteOfBit1<>+0(SB), Z10, Z10
+	VPTESTMB        bit<>+0(SB), Z10, K7
+	VPADDB          Z2, Z9, K7, Z9
+	VMULPS          128(BX)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(BX)(R11*1), Z11
+	VPDPBUSD        (BX)(R11*1), Z8, Z11
+	VPDPBUSD        64(BX)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z3, Z3
+	VMULPS          128(SI)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(SI)(R11*1), Z11
+	VPDPBUSD        (SI)(R11*1), Z8, Z11
+	VPDPBUSD        64(SI)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z4, Z4
 	VMULPS          128(DI)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(DI)(R11*1), Z11
+	VPDPBUSD        (DI)(R11*1), Z8, Z11
+	VPDPBUSD        64(DI)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z5, Z5
 	VMULPS          128(R8)(R11*1), Z7, Z7
-	VBROADCASTI32X4 6(AX), Z11
-	VPSRLW          $0x04, Z11, Z12
-	VPANDD          Z1, Z11, Z11
-	VPANDD          Z1, Z12, Z12
-	VPBROADCASTD    2(AX), Z13
-	VPSHUFB         byteOfBit0<>+0(SB), Z13, Z14
-	VPTESTMB        bit<>+0(SB), Z14, K7
-	VPADDB          Z2, Z11, K7, Z11
-	VPSHUFB         byteOfBit1<>+0(SB), Z13, Z13
-	VPTESTMB        bit<>+0(SB), Z13, K7
-	VPADDB          Z2, Z12, K7, Z12
-	VPSLLD          $0x04, 192(BX)(R11*1), Z13
-	VPDPBUSD        (BX)(R11*1), Z11, Z13
-	VPDPBUSD        64(BX)(R11*1), Z12, Z13
-	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z13, Z13
-	VMULPS          Z8, Z13, Z13
-	VADDPS          Z13, Z3, Z3
-	VPSLLD          $0x04, 192(SI)(R11*1), Z8
-	VPDPBUSD        (SI)(R11*1), Z11, Z8
-	VPDPBUSD        64(SI)(R11*1), Z12, Z8
-	VPERMPS         Z9, Z0, Z9
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z9, Z8, Z8
-	VADDPS          Z8, Z4, Z4
-	VPSLLD          $0x04, 192(DI)(R11*1), Z8
-	VPDPBUSD        (DI)(R11*1), Z11, Z8
-	VPDPBUSD        64(DI)(R11*1), Z12, Z8
-	VPERMPS         Z10, Z0, Z9
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z9, Z8, Z8
-	VADDPS          Z8, Z5, Z5
-	VPSLLD          $0x04, 192(R8)(R11*1), Z8
-	VPDPBUSD        (R8)(R11*1), Z11, Z8
-	VPDPBUSD        64(R8)(R11*1), Z12, Z8
+	VPSLLD          $0x04, 192(R8)(R11*1), Z10
+	VPDPBUSD        (R8)(R11*1), Z8, Z10
+	VPDPBUSD        64(R8)(R11*1), Z9, Z10
 	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z7, Z8, Z8
-	VADDPS          Z8, Z6, Z6
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z7, Z10, Z10
+	VADDPS          Z10, Z6, Z6
 	ADDQ            $0x00000016, AX
 	JMP             end
 
@@ -1292,51 +2258,51 @@ two:
 	VPBROADCASTD.Z  (AX), K7, Z7
 	VPBROADCASTD    22(AX), K1, Z7
 	VCVTPH2PS       Y7, Z7
-	VMULPS          128(BX)(R11*1), Z7, Z8
-	VMULPS          128(SI)(R11*1), Z7, Z9
+	VBROADCASTI32X4 6(AX), Z8
+	VINSERTI32X4    $0x01, 28(AX), Z8, Z8
+	VPSRLW          $0x04, Z8, Z9
+	VPANDD          Z1, Z8, Z8
+	VPANDD          Z1, Z9, Z9
+	VPBROADCASTD    2(AX), Z10
+	VPBROADCASTD    24(AX), K2, Z10
+	VPSHUFB         byteOfBit0<>+0(SB), Z10, Z11
+	VPTESTMB        bit<>+0(SB), Z11, K7
+	VPADDB          Z2, Z8, K7, Z8
+	VPSHUFB         byteOfBit1<>+0(SB), Z10, Z10
+	VPTESTMB        bit<>+0(SB), Z10, K7
+	VPADDB          Z2, Z9, K7, Z9
+	VMULPS          128(BX)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(BX)(R11*1), Z11
+	VPDPBUSD        (BX)(R11*1), Z8, Z11
+	VPDPBUSD        64(BX)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z3, Z3
+	VMULPS          128(SI)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(SI)(R11*1), Z11
+	VPDPBUSD        (SI)(R11*1), Z8, Z11
+	VPDPBUSD        64(SI)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z4, Z4
 	VMULPS          128(DI)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(DI)(R11*1), Z11
+	VPDPBUSD        (DI)(R11*1), Z8, Z11
+	VPDPBUSD        64(DI)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z5, Z5
 	VMULPS          128(R8)(R11*1), Z7, Z7
-	VBROADCASTI32X4 6(AX), Z11
-	VINSERTI32X4    $0x01, 28(AX), Z11, Z11
-	VPSRLW          $0x04, Z11, Z12
-	VPANDD          Z1, Z11, Z11
-	VPANDD          Z1, Z12, Z12
-	VPBROADCASTD    2(AX), Z13
-	VPBROADCASTD    24(AX), K2, Z13
-	VPSHUFB         byteOfBit0<>+0(SB), Z13, Z14
-	VPTESTMB        bit<>+0(SB), Z14, K7
-	VPADDB          Z2, Z11, K7, Z11
-	VPSHUFB         byteOfBit1<>+0(SB), Z13, Z13
-	VPTESTMB        bit<>+0(SB), Z13, K7
-	VPADDB          Z2, Z12, K7, Z12
-	VPSLLD          $0x04, 192(BX)(R11*1), Z13
-	VPDPBUSD        (BX)(R11*1), Z11, Z13
-	VPDPBUSD        64(BX)(R11*1), Z12, Z13
-	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z13, Z13
-	VMULPS          Z8, Z13, Z13
-	VADDPS          Z13, Z3, Z3
-	VPSLLD          $0x04, 192(SI)(R11*1), Z8
-	VPDPBUSD        (SI)(R11*1), Z11, Z8
-	VPDPBUSD        64(SI)(R11*1), Z12, Z8
-	VPERMPS         Z9, Z0, Z9
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z9, Z8, Z8
-	VADDPS          Z8, Z4, Z4
-	VPSLLD          $0x04, 192(DI)(R11*1), Z8
-	VPDPBUSD        (DI)(R11*1), Z11, Z8
-	VPDPBUSD        64(DI)(R11*1), Z12, Z8
-	VPERMPS         Z10, Z0, Z9
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z9, Z8, Z8
-	VADDPS          Z8, Z5, Z5
-	VPSLLD          $0x04, 192(R8)(R11*1), Z8
-	VPDPBUSD        (R8)(R11*1), Z11, Z8
-	VPDPBUSD        64(R8)(R11*1), Z12, Z8
+	VPSLLD          $0x04, 192(R8)(R11*1), Z10
+	VPDPBUSD        (R8)(R11*1), Z8, Z10
+	VPDPBUSD        64(R8)(R11*1), Z9, Z10
 	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z7, Z8, Z8
-	VADDPS          Z8, Z6, Z6
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z7, Z10, Z10
+	VADDPS          Z10, Z6, Z6
 	ADDQ            $0x0000002c, AX
 	JMP             end
 
@@ -1347,53 +2313,53 @@ three:
 	VPBROADCASTD    22(AX), K1, Z7
 	VPBROADCASTD    44(AX), K3, Z7
 	VCVTPH2PS       Y7, Z7
-	VMULPS          128(BX)(R11*1), Z7, Z8
-	VMULPS          128(SI)(R11*1), Z7, Z9
+	VBROADCASTI32X4 6(AX), Z8
+	VINSERTI32X4    $0x01, 28(AX), Z8, Z8
+	VINSERTI32X4    $0x02, 50(AX), Z8, Z8
+	VPSRLW          $0x04, Z8, Z9
+	VPANDD          Z1, Z8, Z8
+	VPANDD          Z1, Z9, Z9
+	VPBROADCASTD    2(AX), Z10
+	VPBROADCASTD    24(AX), K2, Z10
+	VPBROADCASTD    46(AX), K4, Z10
+	VPSHUFB         byteOfBit0<>+0(SB), Z10, Z11
+	VPTESTMB        bit<>+0(SB), Z11, K7
+	VPADDB          Z2, Z8, K7, Z8
+	VPSHUFB         byteOfBit1<>+0(SB), Z10, Z10
+	VPTESTMB        bit<>+0(SB), Z10, K7
+	VPADDB          Z2, Z9, K7, Z9
+	VMULPS          128(BX)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(BX)(R11*1), Z11
+	VPDPBUSD        (BX)(R11*1), Z8, Z11
+	VPDPBUSD        64(BX)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z3, Z3
+	VMULPS          128(SI)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(SI)(R11*1), Z11
+	VPDPBUSD        (SI)(R11*1), Z8, Z11
+	VPDPBUSD        64(SI)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z4, Z4
 	VMULPS          128(DI)(R11*1), Z7, Z10
+	VPSLLD          $0x04, 192(DI)(R11*1), Z11
+	VPDPBUSD        (DI)(R11*1), Z8, Z11
+	VPDPBUSD        64(DI)(R11*1), Z9, Z11
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z11, Z11
+	VMULPS          Z10, Z11, Z11
+	VADDPS          Z11, Z5, Z5
 	VMULPS          128(R8)(R11*1), Z7, Z7
-	VBROADCASTI32X4 6(AX), Z11
-	VINSERTI32X4    $0x01, 28(AX), Z11, Z11
-	VINSERTI32X4    $0x02, 50(AX), Z11, Z11
-	VPSRLW          $0x04, Z11, Z12
-	VPANDD          Z1, Z11, Z11
-	VPANDD          Z1, Z12, Z12
-	VPBROADCASTD    2(AX), Z13
-	VPBROADCASTD    24(AX), K2, Z13
-	VPBROADCASTD    46(AX), K4, Z13
-	VPSHUFB         byteOfBit0<>+0(SB), Z13, Z14
-	VPTESTMB        bit<>+0(SB), Z14, K7
-	VPADDB          Z2, Z11, K7, Z11
-	VPSHUFB         byteOfBit1<>+0(SB), Z13, Z13
-	VPTESTMB        bit<>+0(SB), Z13, K7
-	VPADDB          Z2, Z12, K7, Z12
-	VPSLLD          $0x04, 192(BX)(R11*1), Z13
-	VPDPBUSD        (BX)(R11*1), Z11, Z13
-	VPDPBUSD        64(BX)(R11*1), Z12, Z13
-	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z13, Z13
-	VMULPS          Z8, Z13, Z13
-	VADDPS          Z13, Z3, Z3
-	VPSLLD          $0x04, 192(SI)(R11*1), Z8
-	VPDPBUSD        (SI)(R11*1), Z11, Z8
-	VPDPBUSD        64(SI)(R11*1), Z12, Z8
-	VPERMPS         Z9, Z0, Z9
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z9, Z8, Z8
-	VADDPS          Z8, Z4, Z4
-	VPSLLD          $0x04, 192(DI)(R11*1), Z8
-	VPDPBUSD        (DI)(R11*1), Z11, Z8
-	VPDPBUSD        64(DI)(R11*1), Z12, Z8
-	VPERMPS         Z10, Z0, Z9
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z9, Z8, Z8
-	VADDPS          Z8, Z5, Z5
-	VPSLLD          $0x04, 192(R8)(R11*1), Z8
-	VPDPBUSD        (R8)(R11*1), Z11, Z8
-	VPDPBUSD        64(R8)(R11*1), Z12, Z8
+	VPSLLD          $0x04, 192(R8)(R11*1), Z10
+	VPDPBUSD        (R8)(R11*1), Z8, Z10
+	VPDPBUSD        64(R8)(R11*1), Z9, Z10
 	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z8, Z8
-	VMULPS          Z7, Z8, Z8
-	VADDPS          Z8, Z6, Z6
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z7, Z10, Z10
+	VADDPS          Z10, Z6, Z6
 	ADDQ            $0x00000042, AX
 
 end:
@@ -1433,6 +2399,499 @@ end:
 	VMOVSHDUP     X4, X3
 	VADDSS        X3, X4, X4
 	VMOVSS        X4, (CX)(R10*4)
+	ADDQ          $0x04, CX
+	DECQ          DX
+	JNZ           row
+	VZEROUPPER
+	RET
+
+// func dotsQ5_0AVX512By8(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte, x4 *byte, x5 *byte, x6 *byte, x7 *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, AVX512VNNI, MMX+
+TEXT ·dotsQ5_0AVX512By8(SB), NOSPLIT, $0-104
+	MOVQ         w+16(FP), AX
+	MOVQ         out+0(FP), CX
+	MOVQ         rows+24(FP), DX
+	MOVQ         x0+40(FP), BX
+	MOVQ         x1+48(FP), SI
+	MOVQ         x2+56(FP), DI
+	MOVQ         x3+64(FP), R8
+	MOVQ         x4+72(FP), R9
+	MOVQ         x5+80(FP), R10
+	MOVQ         x6+88(FP), R11
+	MOVQ         x7+96(FP), R12
+	VMOVDQU32    spread<>+0(SB), Z0
+	MOVL         $0x00000002, R13
+	KMOVD        R13, K1
+	MOVL         $0x000000f0, R13
+	KMOVD        R13, K2
+	MOVL         $0x00000004, R13
+	KMOVD        R13, K3
+	MOVL         $0x00000f00, R13
+	KMOVD        R13, K4
+	MOVL         $0x00000008, R13
+	KMOVD        R13, K5
+	MOVL         $0x0000f000, R13
+	KMOVD        R13, K6
+	MOVL         $0x0f0f0f0f, R13
+	VPBROADCASTD R13, Z1
+	MOVL         $0x10101010, R13
+	VPBROADCASTD R13, Z2
+	MOVQ         blocks+32(FP), R14
+	SHRQ         $0x02, R14
+	SHLQ         $0x08, R14
+
+row:
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	VXORPS Z8, Z8, Z8
+	VXORPS Z9, Z9, Z9
+	VXORPS Z10, Z10, Z10
+	XORQ   R13, R13
+	TESTQ  R14, R14
+	JZ     last
+
+loop:
+	VPBROADCASTD    (AX), Z11
+	VPBROADCASTD    22(AX), K1, Z11
+	VPBROADCASTD    44(AX), K3, Z11
+	VPBROADCASTD    66(AX), K5, Z11
+	VCVTPH2PS       Y11, Z11
+	VBROADCASTI32X4 6(AX), Z12
+	VINSERTI32X4    $0x01, 28(AX), Z12, Z12
+	VINSERTI32X4    $0x02, 50(AX), Z12, Z12
+	VINSERTI32X4    $0x03, 72(AX), Z12, Z12
+	VPSRLW          $0x04, Z12, Z13
+	VPANDD          Z1, Z12, Z12
+	VPANDD          Z1, Z13, Z13
+	VPBROADCASTD    2(AX), Z14
+	VPBROADCASTD    24(AX), K2, Z14
+	VPBROADCASTD    46(AX), K4, Z14
+	VPBROADCASTD    68(AX), K6, Z14
+	VPSHUFB         byteOfBit0<>+0(SB), Z14, Z15
+	VPTESTMB        bit<>+0(SB), Z15, K7
+	VPADDB          Z2, Z12, K7, Z12
+	VPSHUFB         byteOfBit1<>+0(SB), Z14, Z14
+	VPTESTMB        bit<>+0(SB), Z14, K7
+	VPADDB          Z2, Z13, K7, Z13
+	VMULPS          128(BX)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(BX)(R13*1), Z15
+	VPDPBUSD        (BX)(R13*1), Z12, Z15
+	VPDPBUSD        64(BX)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z3, Z3
+	VMULPS          128(SI)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(SI)(R13*1), Z15
+	VPDPBUSD        (SI)(R13*1), Z12, Z15
+	VPDPBUSD        64(SI)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z4, Z4
+	VMULPS          128(DI)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(DI)(R13*1), Z15
+	VPDPBUSD        (DI)(R13*1), Z12, Z15
+	VPDPBUSD        64(DI)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z5, Z5
+	VMULPS          128(R8)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R8)(R13*1), Z15
+	VPDPBUSD        (R8)(R13*1), Z12, Z15
+	VPDPBUSD        64(R8)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z6, Z6
+	VMULPS          128(R9)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R9)(R13*1), Z15
+	VPDPBUSD        (R9)(R13*1), Z12, Z15
+	VPDPBUSD        64(R9)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z7, Z7
+	VMULPS          128(R10)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R10)(R13*1), Z15
+	VPDPBUSD        (R10)(R13*1), Z12, Z15
+	VPDPBUSD        64(R10)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z8, Z8
+	VMULPS          128(R11)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R11)(R13*1), Z15
+	VPDPBUSD        (R11)(R13*1), Z12, Z15
+	VPDPBUSD        64(R11)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z9, Z9
+	VMULPS          128(R12)(R13*1), Z11, Z11
+	VPSLLD          $0x04, 192(R12)(R13*1), Z14
+	VPDPBUSD        (R12)(R13*1), Z12, Z14
+	VPDPBUSD        64(R12)(R13*1), Z13, Z14
+	VPERMPS         Z11, Z0, Z11
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z11, Z14, Z14
+	VADDPS          Z14, Z10, Z10
+	PREFETCHT0      4096(AX)
+	PREFETCHT0      4160(AX)
+	ADDQ            $0x00000058, AX
+	ADDQ            $0x00000100, R13
+	CMPQ            R13, R14
+	JNE             loop
+
+last:
+	MOVQ            blocks+32(FP), R15
+	ANDQ            $0x03, R15
+	JZ              end
+	CMPQ            R15, $0x02
+	JEQ             two
+	JHI             three
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K7
+	VPBROADCASTD.Z  (AX), K7, Z11
+	VCVTPH2PS       Y11, Z11
+	VBROADCASTI32X4 6(AX), Z12
+	VPSRLW          $0x04, Z12, Z13
+	VPANDD          Z1, Z12, Z12
+	VPANDD          Z1, Z13, Z13
+	VPBROADCASTD    2(AX), Z14
+	VPSHUFB         byteOfBit0<>+0(SB), Z14, Z15
+	VPTESTMB        bit<>+0(SB), Z15, K7
+	VPADDB          Z2, Z12, K7, Z12
+	VPSHUFB         byteOfBit1<>+0(SB), Z14, Z14
+	VPTESTMB        bit<>+0(SB), Z14, K7
+	VPADDB          Z2, Z13, K7, Z13
+	VMULPS          128(BX)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(BX)(R13*1), Z15
+	VPDPBUSD        (BX)(R13*1), Z12, Z15
+	VPDPBUSD        64(BX)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z3, Z3
+	VMULPS          128(SI)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(SI)(R13*1), Z15
+	VPDPBUSD        (SI)(R13*1), Z12, Z15
+	VPDPBUSD        64(SI)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z4, Z4
+	VMULPS          128(DI)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(DI)(R13*1), Z15
+	VPDPBUSD        (DI)(R13*1), Z12, Z15
+	VPDPBUSD        64(DI)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z5, Z5
+	VMULPS          128(R8)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R8)(R13*1), Z15
+	VPDPBUSD        (R8)(R13*1), Z12, Z15
+	VPDPBUSD        64(R8)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z6, Z6
+	VMULPS          128(R9)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R9)(R13*1), Z15
+	VPDPBUSD        (R9)(R13*1), Z12, Z15
+	VPDPBUSD        64(R9)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z7, Z7
+	VMULPS          128(R10)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R10)(R13*1), Z15
+	VPDPBUSD        (R10)(R13*1), Z12, Z15
+	VPDPBUSD        64(R10)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z8, Z8
+	VMULPS          128(R11)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R11)(R13*1), Z15
+	VPDPBUSD        (R11)(R13*1), Z12, Z15
+	VPDPBUSD        64(R11)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z9, Z9
+	VMULPS          128(R12)(R13*1), Z11, Z11
+	VPSLLD          $0x04, 192(R12)(R13*1), Z14
+	VPDPBUSD        (R12)(R13*1), Z12, Z14
+	VPDPBUSD        64(R12)(R13*1), Z13, Z14
+	VPERMPS         Z11, Z0, Z11
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z11, Z14, Z14
+	VADDPS          Z14, Z10, Z10
+	ADDQ            $0x00000016, AX
+	JMP             end
+
+two:
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K7
+	VPBROADCASTD.Z  (AX), K7, Z11
+	VPBROADCASTD    22(AX), K1, Z11
+	VCVTPH2PS       Y11, Z11
+	VBROADCASTI32X4 6(AX), Z12
+	VINSERTI32X4    $0x01, 28(AX), Z12, Z12
+	VPSRLW          $0x04, Z12, Z13
+	VPANDD          Z1, Z12, Z12
+	VPANDD          Z1, Z13, Z13
+	VPBROADCASTD    2(AX), Z14
+	VPBROADCASTD    24(AX), K2, Z14
+	VPSHUFB         byteOfBit0<>+0(SB), Z14, Z15
+	VPTESTMB        bit<>+0(SB), Z15, K7
+	VPADDB          Z2, Z12, K7, Z12
+	VPSHUFB         byteOfBit1<>+0(SB), Z14, Z14
+	VPTESTMB        bit<>+0(SB), Z14, K7
+	VPADDB          Z2, Z13, K7, Z13
+	VMULPS          128(BX)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(BX)(R13*1), Z15
+	VPDPBUSD        (BX)(R13*1), Z12, Z15
+	VPDPBUSD        64(BX)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z3, Z3
+	VMULPS          128(SI)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(SI)(R13*1), Z15
+	VPDPBUSD        (SI)(R13*1), Z12, Z15
+	VPDPBUSD        64(SI)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z4, Z4
+	VMULPS          128(DI)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(DI)(R13*1), Z15
+	VPDPBUSD        (DI)(R13*1), Z12, Z15
+	VPDPBUSD        64(DI)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z5, Z5
+	VMULPS          128(R8)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R8)(R13*1), Z15
+	VPDPBUSD        (R8)(R13*1), Z12, Z15
+	VPDPBUSD        64(R8)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z6, Z6
+	VMULPS          128(R9)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R9)(R13*1), Z15
+	VPDPBUSD        (R9)(R13*1), Z12, Z15
+	VPDPBUSD        64(R9)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z7, Z7
+	VMULPS          128(R10)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R10)(R13*1), Z15
+	VPDPBUSD        (R10)(R13*1), Z12, Z15
+	VPDPBUSD        64(R10)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z8, Z8
+	VMULPS          128(R11)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R11)(R13*1), Z15
+	VPDPBUSD        (R11)(R13*1), Z12, Z15
+	VPDPBUSD        64(R11)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z9, Z9
+	VMULPS          128(R12)(R13*1), Z11, Z11
+	VPSLLD          $0x04, 192(R12)(R13*1), Z14
+	VPDPBUSD        (R12)(R13*1), Z12, Z14
+	VPDPBUSD        64(R12)(R13*1), Z13, Z14
+	VPERMPS         Z11, Z0, Z11
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z11, Z14, Z14
+	VADDPS          Z14, Z10, Z10
+	ADDQ            $0x0000002c, AX
+	JMP             end
+
+three:
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K7
+	VPBROADCASTD.Z  (AX), K7, Z11
+	VPBROADCASTD    22(AX), K1, Z11
+	VPBROADCASTD    44(AX), K3, Z11
+	VCVTPH2PS       Y11, Z11
+	VBROADCASTI32X4 6(AX), Z12
+	VINSERTI32X4    $0x01, 28(AX), Z12, Z12
+	VINSERTI32X4    $0x02, 50(AX), Z12, Z12
+	VPSRLW          $0x04, Z12, Z13
+	VPANDD          Z1, Z12, Z12
+	VPANDD          Z1, Z13, Z13
+	VPBROADCASTD    2(AX), Z14
+	VPBROADCASTD    24(AX), K2, Z14
+	VPBROADCASTD    46(AX), K4, Z14
+	VPSHUFB         byteOfBit0<>+0(SB), Z14, Z15
+	VPTESTMB        bit<>+0(SB), Z15, K7
+	VPADDB          Z2, Z12, K7, Z12
+	VPSHUFB         byteOfBit1<>+0(SB), Z14, Z14
+	VPTESTMB        bit<>+0(SB), Z14, K7
+	VPADDB          Z2, Z13, K7, Z13
+	VMULPS          128(BX)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(BX)(R13*1), Z15
+	VPDPBUSD        (BX)(R13*1), Z12, Z15
+	VPDPBUSD        64(BX)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z3, Z3
+	VMULPS          128(SI)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(SI)(R13*1), Z15
+	VPDPBUSD        (SI)(R13*1), Z12, Z15
+	VPDPBUSD        64(SI)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z4, Z4
+	VMULPS          128(DI)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(DI)(R13*1), Z15
+	VPDPBUSD        (DI)(R13*1), Z12, Z15
+	VPDPBUSD        64(DI)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z5, Z5
+	VMULPS          128(R8)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R8)(R13*1), Z15
+	VPDPBUSD        (R8)(R13*1), Z12, Z15
+	VPDPBUSD        64(R8)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z6, Z6
+	VMULPS          128(R9)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R9)(R13*1), Z15
+	VPDPBUSD        (R9)(R13*1), Z12, Z15
+	VPDPBUSD        64(R9)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z7, Z7
+	VMULPS          128(R10)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R10)(R13*1), Z15
+	VPDPBUSD        (R10)(R13*1), Z12, Z15
+	VPDPBUSD        64(R10)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z8, Z8
+	VMULPS          128(R11)(R13*1), Z11, Z14
+	VPSLLD          $0x04, 192(R11)(R13*1), Z15
+	VPDPBUSD        (R11)(R13*1), Z12, Z15
+	VPDPBUSD        64(R11)(R13*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z9, Z9
+	VMULPS          128(R12)(R13*1), Z11, Z11
+	VPSLLD          $0x04, 192(R12)(R13*1), Z14
+	VPDPBUSD        (R12)(R13*1), Z12, Z14
+	VPDPBUSD        64(R12)(R13*1), Z13, Z14
+	VPERMPS         Z11, Z0, Z11
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z11, Z14, Z14
+	VADDPS          Z14, Z10, Z10
+	ADDQ            $0x00000042, AX
+
+end:
+	VEXTRACTF64X4 $0x01, Z3, Y11
+	VADDPS        Y11, Y3, Y11
+	VEXTRACTF32X4 $0x01, Y11, X3
+	VADDPS        X3, X11, X3
+	VPERMILPD     $0x01, X3, X11
+	VADDPS        X11, X3, X3
+	VMOVSHDUP     X3, X11
+	VADDSS        X11, X3, X3
+	MOVQ          stride+8(FP), R15
+	MOVQ          CX, R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z4, Y3
+	VADDPS        Y3, Y4, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z5, Y3
+	VADDPS        Y3, Y5, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z6, Y3
+	VADDPS        Y3, Y6, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z7, Y3
+	VADDPS        Y3, Y7, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z8, Y3
+	VADDPS        Y3, Y8, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z9, Y3
+	VADDPS        Y3, Y9, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z10, Y3
+	VADDPS        Y3, Y10, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
 	ADDQ          $0x04, CX
 	DECQ          DX
 	JNZ           row
@@ -1480,8 +2939,6 @@ loop:
 	VPBROADCASTD    48(AX), K3, Z5
 	VPBROADCASTD    72(AX), K5, Z5
 	VCVTPH2PS       Y5, Z5
-	VMULPS          128(BX)(SI*1), Z5, Z5
-	VADDPS          Z5, Z4, Z4
 	VBROADCASTI32X4 8(AX), Z6
 	VINSERTI32X4    $0x01, 32(AX), Z6, Z6
 	VINSERTI32X4    $0x02, 56(AX), Z6, Z6
@@ -1499,6 +2956,8 @@ loop:
 	VPSHUFB         byteOfBit1<>+0(SB), Z8, Z8
 	VPTESTMB        bit<>+0(SB), Z8, K7
 	VPADDB          Z2, Z7, K7, Z7
+	VMULPS          128(BX)(SI*1), Z5, Z5
+	VADDPS          Z5, Z4, Z4
 	VXORPS          Z8, Z8, Z8
 	VPDPBUSD        (BX)(SI*1), Z6, Z8
 	VPDPBUSD        64(BX)(SI*1), Z7, Z8
@@ -1524,8 +2983,6 @@ last:
 	KMOVD           R8, K7
 	VPBROADCASTD.Z  (AX), K7, Z5
 	VCVTPH2PS       Y5, Z5
-	VMULPS          128(BX)(SI*1), Z5, Z5
-	VADDPS          Z5, Z4, Z4
 	VBROADCASTI32X4 8(AX), Z6
 	VPSRLW          $0x04, Z6, Z7
 	VPANDD          Z1, Z6, Z6
@@ -1537,6 +2994,8 @@ last:
 	VPSHUFB         byteOfBit1<>+0(SB), Z8, Z8
 	VPTESTMB        bit<>+0(SB), Z8, K7
 	VPADDB          Z2, Z7, K7, Z7
+	VMULPS          128(BX)(SI*1), Z5, Z5
+	VADDPS          Z5, Z4, Z4
 	VXORPS          Z8, Z8, Z8
 	VPDPBUSD        (BX)(SI*1), Z6, Z8
 	VPDPBUSD        64(BX)(SI*1), Z7, Z8
@@ -1553,8 +3012,6 @@ two:
 	VPBROADCASTD.Z  (AX), K7, Z5
 	VPBROADCASTD    24(AX), K1, Z5
 	VCVTPH2PS       Y5, Z5
-	VMULPS          128(BX)(SI*1), Z5, Z5
-	VADDPS          Z5, Z4, Z4
 	VBROADCASTI32X4 8(AX), Z6
 	VINSERTI32X4    $0x01, 32(AX), Z6, Z6
 	VPSRLW          $0x04, Z6, Z7
@@ -1568,6 +3025,8 @@ two:
 	VPSHUFB         byteOfBit1<>+0(SB), Z8, Z8
 	VPTESTMB        bit<>+0(SB), Z8, K7
 	VPADDB          Z2, Z7, K7, Z7
+	VMULPS          128(BX)(SI*1), Z5, Z5
+	VADDPS          Z5, Z4, Z4
 	VXORPS          Z8, Z8, Z8
 	VPDPBUSD        (BX)(SI*1), Z6, Z8
 	VPDPBUSD        64(BX)(SI*1), Z7, Z8
@@ -1585,8 +3044,6 @@ three:
 	VPBROADCASTD    24(AX), K1, Z5
 	VPBROADCASTD    48(AX), K3, Z5
 	VCVTPH2PS       Y5, Z5
-	VMULPS          128(BX)(SI*1), Z5, Z5
-	VADDPS          Z5, Z4, Z4
 	VBROADCASTI32X4 8(AX), Z6
 	VINSERTI32X4    $0x01, 32(AX), Z6, Z6
 	VINSERTI32X4    $0x02, 56(AX), Z6, Z6
@@ -1602,6 +3059,8 @@ three:
 	VPSHUFB         byteOfBit1<>+0(SB), Z8, Z8
 	VPTESTMB        bit<>+0(SB), Z8, K7
 	VPADDB          Z2, Z7, K7, Z7
+	VMULPS          128(BX)(SI*1), Z5, Z5
+	VADDPS          Z5, Z4, Z4
 	VXORPS          Z8, Z8, Z8
 	VPDPBUSD        (BX)(SI*1), Z6, Z8
 	VPDPBUSD        64(BX)(SI*1), Z7, Z8
@@ -1682,59 +3141,59 @@ loop:
 	VPBROADCASTD    48(AX), K3, Z11
 	VPBROADCASTD    72(AX), K5, Z11
 	VCVTPH2PS       Y11, Z11
-	VMULPS          128(BX)(R11*1), Z11, Z12
-	VADDPS          Z12, Z4, Z4
-	VMULPS          128(SI)(R11*1), Z11, Z13
-	VADDPS          Z13, Z6, Z6
+	VBROADCASTI32X4 8(AX), Z12
+	VINSERTI32X4    $0x01, 32(AX), Z12, Z12
+	VINSERTI32X4    $0x02, 56(AX), Z12, Z12
+	VINSERTI32X4    $0x03, 80(AX), Z12, Z12
+	VPSRLW          $0x04, Z12, Z13
+	VPANDD          Z1, Z12, Z12
+	VPANDD          Z1, Z13, Z13
+	VPBROADCASTD    4(AX), Z14
+	VPBROADCASTD    28(AX), K2, Z14
+	VPBROADCASTD    52(AX), K4, Z14
+	VPBROADCASTD    76(AX), K6, Z14
+	VPSHUFB         byteOfBit0<>+0(SB), Z14, Z15
+	VPTESTMB        bit<>+0(SB), Z15, K7
+	VPADDB          Z2, Z12, K7, Z12
+	VPSHUFB         byteOfBit1<>+0(SB), Z14, Z14
+	VPTESTMB        bit<>+0(SB), Z14, K7
+	VPADDB          Z2, Z13, K7, Z13
+	VMULPS          128(BX)(R11*1), Z11, Z14
+	VADDPS          Z14, Z4, Z4
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (BX)(R11*1), Z12, Z15
+	VPDPBUSD        64(BX)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z3, Z3
+	VMULPS          128(SI)(R11*1), Z11, Z14
+	VADDPS          Z14, Z6, Z6
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (SI)(R11*1), Z12, Z15
+	VPDPBUSD        64(SI)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z5, Z5
 	VMULPS          128(DI)(R11*1), Z11, Z14
 	VADDPS          Z14, Z8, Z8
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (DI)(R11*1), Z12, Z15
+	VPDPBUSD        64(DI)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z7, Z7
 	VMULPS          128(R8)(R11*1), Z11, Z11
 	VADDPS          Z11, Z10, Z10
-	VBROADCASTI32X4 8(AX), Z15
-	VINSERTI32X4    $0x01, 32(AX), Z15, Z15
-	VINSERTI32X4    $0x02, 56(AX), Z15, Z15
-	VINSERTI32X4    $0x03, 80(AX), Z15, Z15
-	VPSRLW          $0x04, Z15, Z16
-	VPANDD          Z1, Z15, Z15
-	VPANDD          Z1, Z16, Z16
-	VPBROADCASTD    4(AX), Z17
-	VPBROADCASTD    28(AX), K2, Z17
-	VPBROADCASTD    52(AX), K4, Z17
-	VPBROADCASTD    76(AX), K6, Z17
-	VPSHUFB         byteOfBit0<>+0(SB), Z17, Z18
-	VPTESTMB        bit<>+0(SB), Z18, K7
-	VPADDB          Z2, Z15, K7, Z15
-	VPSHUFB         byteOfBit1<>+0(SB), Z17, Z17
-	VPTESTMB        bit<>+0(SB), Z17, K7
-	VPADDB          Z2, Z16, K7, Z16
-	VXORPS          Z17, Z17, Z17
-	VPDPBUSD        (BX)(R11*1), Z15, Z17
-	VPDPBUSD        64(BX)(R11*1), Z16, Z17
-	VPERMPS         Z12, Z0, Z12
-	VCVTDQ2PS       Z17, Z17
-	VMULPS          Z12, Z17, Z17
-	VADDPS          Z17, Z3, Z3
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (SI)(R11*1), Z15, Z12
-	VPDPBUSD        64(SI)(R11*1), Z16, Z12
-	VPERMPS         Z13, Z0, Z13
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z13, Z12, Z12
-	VADDPS          Z12, Z5, Z5
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (DI)(R11*1), Z15, Z12
-	VPDPBUSD        64(DI)(R11*1), Z16, Z12
-	VPERMPS         Z14, Z0, Z13
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z13, Z12, Z12
-	VADDPS          Z12, Z7, Z7
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (R8)(R11*1), Z15, Z12
-	VPDPBUSD        64(R8)(R11*1), Z16, Z12
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (R8)(R11*1), Z12, Z14
+	VPDPBUSD        64(R8)(R11*1), Z13, Z14
 	VPERMPS         Z11, Z0, Z11
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z11, Z12, Z12
-	VADDPS          Z12, Z9, Z9
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z11, Z14, Z14
+	VADDPS          Z14, Z9, Z9
 	PREFETCHT0      4096(AX)
 	PREFETCHT0      4160(AX)
 	ADDQ            $0x00000060, AX
@@ -1753,53 +3212,53 @@ last:
 	KMOVD           R13, K7
 	VPBROADCASTD.Z  (AX), K7, Z11
 	VCVTPH2PS       Y11, Z11
-	VMULPS          128(BX)(R11*1), Z11, Z12
-	VADDPS          Z12, Z4, Z4
-	VMULPS          128(SI)(R11*1), Z11, Z13
-	VADDPS          Z13, Z6, Z6
+	VBROADCASTI32X4 8(AX), Z12
+	VPSRLW          $0x04, Z12, Z13
+	VPANDD          Z1, Z12, Z12
+	VPANDD          Z1, Z13, Z13
+	VPBROADCASTD    4(AX), Z14
+	VPSHUFB         byteOfBit0<>+0(SB), Z14, Z15
+	VPTESTMB        bit<>+0(SB), Z15, K7
+	VPADDB          Z2, Z12, K7, Z12
+	VPSHUFB         byteOfBit1<>+0(SB), Z14, Z14
+	VPTESTMB        bit<>+0(SB), Z14, K7
+	VPADDB          Z2, Z13, K7, Z13
+	VMULPS          128(BX)(R11*1), Z11, Z14
+	VADDPS          Z14, Z4, Z4
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (BX)(R11*1), Z12, Z15
+	VPDPBUSD        64(BX)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z3, Z3
+	VMULPS          128(SI)(R11*1), Z11, Z14
+	VADDPS          Z14, Z6, Z6
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (SI)(R11*1), Z12, Z15
+	VPDPBUSD        64(SI)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z5, Z5
 	VMULPS          128(DI)(R11*1), Z11, Z14
 	VADDPS          Z14, Z8, Z8
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (DI)(R11*1), Z12, Z15
+	VPDPBUSD        64(DI)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z7, Z7
 	VMULPS          128(R8)(R11*1), Z11, Z11
 	VADDPS          Z11, Z10, Z10
-	VBROADCASTI32X4 8(AX), Z15
-	VPSRLW          $0x04, Z15, Z16
-	VPANDD          Z1, Z15, Z15
-	VPANDD          Z1, Z16, Z16
-	VPBROADCASTD    4(AX), Z17
-	VPSHUFB         byteOfBit0<>+0(SB), Z17, Z18
-	VPTESTMB        bit<>+0(SB), Z18, K7
-	VPADDB          Z2, Z15, K7, Z15
-	VPSHUFB         byteOfBit1<>+0(SB), Z17, Z17
-	VPTESTMB        bit<>+0(SB), Z17, K7
-	VPADDB          Z2, Z16, K7, Z16
-	VXORPS          Z17, Z17, Z17
-	VPDPBUSD        (BX)(R11*1), Z15, Z17
-	VPDPBUSD        64(BX)(R11*1), Z16, Z17
-	VPERMPS         Z12, Z0, Z12
-	VCVTDQ2PS       Z17, Z17
-	VMULPS          Z12, Z17, Z17
-	VADDPS          Z17, Z3, Z3
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (SI)(R11*1), Z15, Z12
-	VPDPBUSD        64(SI)(R11*1), Z16, Z12
-	VPERMPS         Z13, Z0, Z13
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z13, Z12, Z12
-	VADDPS          Z12, Z5, Z5
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (DI)(R11*1), Z15, Z12
-	VPDPBUSD        64(DI)(R11*1), Z16, Z12
-	VPERMPS         Z14, Z0, Z13
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z13, Z12, Z12
-	VADDPS          Z12, Z7, Z7
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (R8)(R11*1), Z15, Z12
-	VPDPBUSD        64(R8)(R11*1), Z16, Z12
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (R8)(R11*1), Z12, Z14
+	VPDPBUSD        64(R8)(R11*1), Z13, Z14
 	VPERMPS         Z11, Z0, Z11
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z11, Z12, Z12
-	VADDPS          Z12, Z9, Z9
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z11, Z14, Z14
+	VADDPS          Z14, Z9, Z9
 	ADDQ            $0x00000018, AX
 	JMP             end
 
@@ -1809,55 +3268,55 @@ two:
 	VPBROADCASTD.Z  (AX), K7, Z11
 	VPBROADCASTD    24(AX), K1, Z11
 	VCVTPH2PS       Y11, Z11
-	VMULPS          128(BX)(R11*1), Z11, Z12
-	VADDPS          Z12, Z4, Z4
-	VMULPS          128(SI)(R11*1), Z11, Z13
-	VADDPS          Z13, Z6, Z6
+	VBROADCASTI32X4 8(AX), Z12
+	VINSERTI32X4    $0x01, 32(AX), Z12, Z12
+	VPSRLW          $0x04, Z12, Z13
+	VPANDD          Z1, Z12, Z12
+	VPANDD          Z1, Z13, Z13
+	VPBROADCASTD    4(AX), Z14
+	VPBROADCASTD    28(AX), K2, Z14
+	VPSHUFB         byteOfBit0<>+0(SB), Z14, Z15
+	VPTESTMB        bit<>+0(SB), Z15, K7
+	VPADDB          Z2, Z12, K7, Z12
+	VPSHUFB         byteOfBit1<>+0(SB), Z14, Z14
+	VPTESTMB        bit<>+0(SB), Z14, K7
+	VPADDB          Z2, Z13, K7, Z13
+	VMULPS          128(BX)(R11*1), Z11, Z14
+	VADDPS          Z14, Z4, Z4
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (BX)(R11*1), Z12, Z15
+	VPDPBUSD        64(BX)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z3, Z3
+	VMULPS          128(SI)(R11*1), Z11, Z14
+	VADDPS          Z14, Z6, Z6
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (SI)(R11*1), Z12, Z15
+	VPDPBUSD        64(SI)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z5, Z5
 	VMULPS          128(DI)(R11*1), Z11, Z14
 	VADDPS          Z14, Z8, Z8
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (DI)(R11*1), Z12, Z15
+	VPDPBUSD        64(DI)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z7, Z7
 	VMULPS          128(R8)(R11*1), Z11, Z11
 	VADDPS          Z11, Z10, Z10
-	VBROADCASTI32X4 8(AX), Z15
-	VINSERTI32X4    $0x01, 32(AX), Z15, Z15
-	VPSRLW          $0x04, Z15, Z16
-	VPANDD          Z1, Z15, Z15
-	VPANDD          Z1, Z16, Z16
-	VPBROADCASTD    4(AX), Z17
-	VPBROADCASTD    28(AX), K2, Z17
-	VPSHUFB         byteOfBit0<>+0(SB), Z17, Z18
-	VPTESTMB        bit<>+0(SB), Z18, K7
-	VPADDB          Z2, Z15, K7, Z15
-	VPSHUFB         byteOfBit1<>+0(SB), Z17, Z17
-	VPTESTMB        bit<>+0(SB), Z17, K7
-	VPADDB          Z2, Z16, K7, Z16
-	VXORPS          Z17, Z17, Z17
-	VPDPBUSD        (BX)(R11*1), Z15, Z17
-	VPDPBUSD        64(BX)(R11*1), Z16, Z17
-	VPERMPS         Z12, Z0, Z12
-	VCVTDQ2PS       Z17, Z17
-	VMULPS          Z12, Z17, Z17
-	VADDPS          Z17, Z3, Z3
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (SI)(R11*1), Z15, Z12
-	VPDPBUSD        64(SI)(R11*1), Z16, Z12
-	VPERMPS         Z13, Z0, Z13
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z13, Z12, Z12
-	VADDPS          Z12, Z5, Z5
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (DI)(R11*1), Z15, Z12
-	VPDPBUSD        64(DI)(R11*1), Z16, Z12
-	VPERMPS         Z14, Z0, Z13
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z13, Z12, Z12
-	VADDPS          Z12, Z7, Z7
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (R8)(R11*1), Z15, Z12
-	VPDPBUSD        64(R8)(R11*1), Z16, Z12
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (R8)(R11*1), Z12, Z14
+	VPDPBUSD        64(R8)(R11*1), Z13, Z14
 	VPERMPS         Z11, Z0, Z11
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z11, Z12, Z12
-	VADDPS          Z12, Z9, Z9
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z11, Z14, Z14
+	VADDPS          Z14, Z9, Z9
 	ADDQ            $0x00000030, AX
 	JMP             end
 
@@ -1868,57 +3327,57 @@ three:
 	VPBROADCASTD    24(AX), K1, Z11
 	VPBROADCASTD    48(AX), K3, Z11
 	VCVTPH2PS       Y11, Z11
-	VMULPS          128(BX)(R11*1), Z11, Z12
-	VADDPS          Z12, Z4, Z4
-	VMULPS          128(SI)(R11*1), Z11, Z13
-	VADDPS          Z13, Z6, Z6
+	VBROADCASTI32X4 8(AX), Z12
+	VINSERTI32X4    $0x01, 32(AX), Z12, Z12
+	VINSERTI32X4    $0x02, 56(AX), Z12, Z12
+	VPSRLW          $0x04, Z12, Z13
+	VPANDD          Z1, Z12, Z12
+	VPANDD          Z1, Z13, Z13
+	VPBROADCASTD    4(AX), Z14
+	VPBROADCASTD    28(AX), K2, Z14
+	VPBROADCASTD    52(AX), K4, Z14
+	VPSHUFB         byteOfBit0<>+0(SB), Z14, Z15
+	VPTESTMB        bit<>+0(SB), Z15, K7
+	VPADDB          Z2, Z12, K7, Z12
+	VPSHUFB         byteOfBit1<>+0(SB), Z14, Z14
+	VPTESTMB        bit<>+0(SB), Z14, K7
+	VPADDB          Z2, Z13, K7, Z13
+	VMULPS          128(BX)(R11*1), Z11, Z14
+	VADDPS          Z14, Z4, Z4
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (BX)(R11*1), Z12, Z15
+	VPDPBUSD        64(BX)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z3, Z3
+	VMULPS          128(SI)(R11*1), Z11, Z14
+	VADDPS          Z14, Z6, Z6
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (SI)(R11*1), Z12, Z15
+	VPDPBUSD        64(SI)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z5, Z5
 	VMULPS          128(DI)(R11*1), Z11, Z14
 	VADDPS          Z14, Z8, Z8
+	VXORPS          Z15, Z15, Z15
+	VPDPBUSD        (DI)(R11*1), Z12, Z15
+	VPDPBUSD        64(DI)(R11*1), Z13, Z15
+	VPERMPS         Z14, Z0, Z14
+	VCVTDQ2PS       Z15, Z15
+	VMULPS          Z14, Z15, Z15
+	VADDPS          Z15, Z7, Z7
 	VMULPS          128(R8)(R11*1), Z11, Z11
 	VADDPS          Z11, Z10, Z10
-	VBROADCASTI32X4 8(AX), Z15
-	VINSERTI32X4    $0x01, 32(AX), Z15, Z15
-	VINSERTI32X4    $0x02, 56(AX), Z15, Z15
-	VPSRLW          $0x04, Z15, Z16
-	VPANDD          Z1, Z15, Z15
-	VPANDD          Z1, Z16, Z16
-	VPBROADCASTD    4(AX), Z17
-	VPBROADCASTD    28(AX), K2, Z17
-	VPBROADCASTD    52(AX), K4, Z17
-	VPSHUFB         byteOfBit0<>+0(SB), Z17, Z18
-	VPTESTMB        bit<>+0(SB), Z18, K7
-	VPADDB          Z2, Z15, K7, Z15
-	VPSHUFB         byteOfBit1<>+0(SB), Z17, Z17
-	VPTESTMB        bit<>+0(SB), Z17, K7
-	VPADDB          Z2, Z16, K7, Z16
-	VXORPS          Z17, Z17, Z17
-	VPDPBUSD        (BX)(R11*1), Z15, Z17
-	VPDPBUSD        64(BX)(R11*1), Z16, Z17
-	VPERMPS         Z12, Z0, Z12
-	VCVTDQ2PS       Z17, Z17
-	VMULPS          Z12, Z17, Z17
-	VADDPS          Z17, Z3, Z3
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (SI)(R11*1), Z15, Z12
-	VPDPBUSD        64(SI)(R11*1), Z16, Z12
-	VPERMPS         Z13, Z0, Z13
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z13, Z12, Z12
-	VADDPS          Z12, Z5, Z5
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (DI)(R11*1), Z15, Z12
-	VPDPBUSD        64(DI)(R11*1), Z16, Z12
-	VPERMPS         Z14, Z0, Z13
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z13, Z12, Z12
-	VADDPS          Z12, Z7, Z7
-	VXORPS          Z12, Z12, Z12
-	VPDPBUSD        (R8)(R11*1), Z15, Z12
-	VPDPBUSD        64(R8)(R11*1), Z16, Z12
+	VXORPS          Z14, Z14, Z14
+	VPDPBUSD        (R8)(R11*1), Z12, Z14
+	VPDPBUSD        64(R8)(R11*1), Z13, Z14
 	VPERMPS         Z11, Z0, Z11
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z11, Z12, Z12
-	VADDPS          Z12, Z9, Z9
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z11, Z14, Z14
+	VADDPS          Z14, Z9, Z9
 	ADDQ            $0x00000048, AX
 
 end:
@@ -1976,6 +3435,563 @@ end:
 	VZEROUPPER
 	RET
 
+// func dotsQ5_1AVX512By8(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte, x4 *byte, x5 *byte, x6 *byte, x7 *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, AVX512VNNI, MMX+
+TEXT ·dotsQ5_1AVX512By8(SB), NOSPLIT, $0-104
+	MOVQ         w+16(FP), AX
+	MOVQ         out+0(FP), CX
+	MOVQ         rows+24(FP), DX
+	MOVQ         x0+40(FP), BX
+	MOVQ         x1+48(FP), SI
+	MOVQ         x2+56(FP), DI
+	MOVQ         x3+64(FP), R8
+	MOVQ         x4+72(FP), R9
+	MOVQ         x5+80(FP), R10
+	MOVQ         x6+88(FP), R11
+	MOVQ         x7+96(FP), R12
+	VMOVDQU32    spread<>+0(SB), Z0
+	MOVL         $0x00000002, R13
+	KMOVD        R13, K1
+	MOVL         $0x000000f0, R13
+	KMOVD        R13, K2
+	MOVL         $0x00000004, R13
+	KMOVD        R13, K3
+	MOVL         $0x00000f00, R13
+	KMOVD        R13, K4
+	MOVL         $0x00000008, R13
+	KMOVD        R13, K5
+	MOVL         $0x0000f000, R13
+	KMOVD        R13, K6
+	MOVL         $0x0f0f0f0f, R13
+	VPBROADCASTD R13, Z1
+	MOVL         $0x10101010, R13
+	VPBROADCASTD R13, Z2
+	MOVQ         blocks+32(FP), R14
+	SHRQ         $0x02, R14
+	SHLQ         $0x08, R14
+
+row:
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	VXORPS Z8, Z8, Z8
+	VXORPS Z9, Z9, Z9
+	VXORPS Z10, Z10, Z10
+	VXORPS Z11, Z11, Z11
+	VXORPS Z12, Z12, Z12
+	VXORPS Z13, Z13, Z13
+	VXORPS Z14, Z14, Z14
+	VXORPS Z15, Z15, Z15
+	VXORPS Z16, Z16, Z16
+	VXORPS Z17, Z17, Z17
+	VXORPS Z18, Z18, Z18
+	XORQ   R13, R13
+	TESTQ  R14, R14
+	JZ     last
+
+loop:
+	VPBROADCASTD    (AX), Z19
+	VPBROADCASTD    24(AX), K1, Z19
+	VPBROADCASTD    48(AX), K3, Z19
+	VPBROADCASTD    72(AX), K5, Z19
+	VCVTPH2PS       Y19, Z19
+	VBROADCASTI32X4 8(AX), Z20
+	VINSERTI32X4    $0x01, 32(AX), Z20, Z20
+	VINSERTI32X4    $0x02, 56(AX), Z20, Z20
+	VINSERTI32X4    $0x03, 80(AX), Z20, Z20
+	VPSRLW          $0x04, Z20, Z21
+	VPANDD          Z1, Z20, Z20
+	VPANDD          Z1, Z21, Z21
+	VPBROADCASTD    4(AX), Z22
+	VPBROADCASTD    28(AX), K2, Z22
+	VPBROADCASTD    52(AX), K4, Z22
+	VPBROADCASTD    76(AX), K6, Z22
+	VPSHUFB         byteOfBit0<>+0(SB), Z22, Z23
+	VPTESTMB        bit<>+0(SB), Z23, K7
+	VPADDB          Z2, Z20, K7, Z20
+	VPSHUFB         byteOfBit1<>+0(SB), Z22, Z22
+	VPTESTMB        bit<>+0(SB), Z22, K7
+	VPADDB          Z2, Z21, K7, Z21
+	VMULPS          128(BX)(R13*1), Z19, Z22
+	VADDPS          Z22, Z4, Z4
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (BX)(R13*1), Z20, Z23
+	VPDPBUSD        64(BX)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z3, Z3
+	VMULPS          128(SI)(R13*1), Z19, Z22
+	VADDPS          Z22, Z6, Z6
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (SI)(R13*1), Z20, Z23
+	VPDPBUSD        64(SI)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z5, Z5
+	VMULPS          128(DI)(R13*1), Z19, Z22
+	VADDPS          Z22, Z8, Z8
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (DI)(R13*1), Z20, Z23
+	VPDPBUSD        64(DI)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z7, Z7
+	VMULPS          128(R8)(R13*1), Z19, Z22
+	VADDPS          Z22, Z10, Z10
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R8)(R13*1), Z20, Z23
+	VPDPBUSD        64(R8)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z9, Z9
+	VMULPS          128(R9)(R13*1), Z19, Z22
+	VADDPS          Z22, Z12, Z12
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R9)(R13*1), Z20, Z23
+	VPDPBUSD        64(R9)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z11, Z11
+	VMULPS          128(R10)(R13*1), Z19, Z22
+	VADDPS          Z22, Z14, Z14
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R10)(R13*1), Z20, Z23
+	VPDPBUSD        64(R10)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z13, Z13
+	VMULPS          128(R11)(R13*1), Z19, Z22
+	VADDPS          Z22, Z16, Z16
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R11)(R13*1), Z20, Z23
+	VPDPBUSD        64(R11)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z15, Z15
+	VMULPS          128(R12)(R13*1), Z19, Z19
+	VADDPS          Z19, Z18, Z18
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R12)(R13*1), Z20, Z22
+	VPDPBUSD        64(R12)(R13*1), Z21, Z22
+	VPERMPS         Z19, Z0, Z19
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z19, Z22, Z22
+	VADDPS          Z22, Z17, Z17
+	PREFETCHT0      4096(AX)
+	PREFETCHT0      4160(AX)
+	ADDQ            $0x00000060, AX
+	ADDQ            $0x00000100, R13
+	CMPQ            R13, R14
+	JNE             loop
+
+last:
+	MOVQ            blocks+32(FP), R15
+	ANDQ            $0x03, R15
+	JZ              end
+	CMPQ            R15, $0x02
+	JEQ             two
+	JHI             three
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K7
+	VPBROADCASTD.Z  (AX), K7, Z19
+	VCVTPH2PS       Y19, Z19
+	VBROADCASTI32X4 8(AX), Z20
+	VPSRLW          $0x04, Z20, Z21
+	VPANDD          Z1, Z20, Z20
+	VPANDD          Z1, Z21, Z21
+	VPBROADCASTD    4(AX), Z22
+	VPSHUFB         byteOfBit0<>+0(SB), Z22, Z23
+	VPTESTMB        bit<>+0(SB), Z23, K7
+	VPADDB          Z2, Z20, K7, Z20
+	VPSHUFB         byteOfBit1<>+0(SB), Z22, Z22
+	VPTESTMB        bit<>+0(SB), Z22, K7
+	VPADDB          Z2, Z21, K7, Z21
+	VMULPS          128(BX)(R13*1), Z19, Z22
+	VADDPS          Z22, Z4, Z4
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (BX)(R13*1), Z20, Z23
+	VPDPBUSD        64(BX)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z3, Z3
+	VMULPS          128(SI)(R13*1), Z19, Z22
+	VADDPS          Z22, Z6, Z6
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (SI)(R13*1), Z20, Z23
+	VPDPBUSD        64(SI)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z5, Z5
+	VMULPS          128(DI)(R13*1), Z19, Z22
+	VADDPS          Z22, Z8, Z8
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (DI)(R13*1), Z20, Z23
+	VPDPBUSD        64(DI)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z7, Z7
+	VMULPS          128(R8)(R13*1), Z19, Z22
+	VADDPS          Z22, Z10, Z10
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R8)(R13*1), Z20, Z23
+	VPDPBUSD        64(R8)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z9, Z9
+	VMULPS          128(R9)(R13*1), Z19, Z22
+	VADDPS          Z22, Z12, Z12
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R9)(R13*1), Z20, Z23
+	VPDPBUSD        64(R9)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z11, Z11
+	VMULPS          128(R10)(R13*1), Z19, Z22
+	VADDPS          Z22, Z14, Z14
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R10)(R13*1), Z20, Z23
+	VPDPBUSD        64(R10)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z13, Z13
+	VMULPS          128(R11)(R13*1), Z19, Z22
+	VADDPS          Z22, Z16, Z16
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R11)(R13*1), Z20, Z23
+	VPDPBUSD        64(R11)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z15, Z15
+	VMULPS          128(R12)(R13*1), Z19, Z19
+	VADDPS          Z19, Z18, Z18
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R12)(R13*1), Z20, Z22
+	VPDPBUSD        64(R12)(R13*1), Z21, Z22
+	VPERMPS         Z19, Z0, Z19
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z19, Z22, Z22
+	VADDPS          Z22, Z17, Z17
+	ADDQ            $0x00000018, AX
+	JMP             end
+
+two:
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K7
+	VPBROADCASTD.Z  (AX), K7, Z19
+	VPBROADCASTD    24(AX), K1, Z19
+	VCVTPH2PS       Y19, Z19
+	VBROADCASTI32X4 8(AX), Z20
+	VINSERTI32X4    $0x01, 32(AX), Z20, Z20
+	VPSRLW          $0x04, Z20, Z21
+	VPANDD          Z1, Z20, Z20
+	VPANDD          Z1, Z21, Z21
+	VPBROADCASTD    4(AX), Z22
+	VPBROADCASTD    28(AX), K2, Z22
+	VPSHUFB         byteOfBit0<>+0(SB), Z22, Z23
+	VPTESTMB        bit<>+0(SB), Z23, K7
+	VPADDB          Z2, Z20, K7, Z20
+	VPSHUFB         byteOfBit1<>+0(SB), Z22, Z22
+	VPTESTMB        bit<>+0(SB), Z22, K7
+	VPADDB          Z2, Z21, K7, Z21
+	VMULPS          128(BX)(R13*1), Z19, Z22
+	VADDPS          Z22, Z4, Z4
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (BX)(R13*1), Z20, Z23
+	VPDPBUSD        64(BX)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z3, Z3
+	VMULPS          128(SI)(R13*1), Z19, Z22
+	VADDPS          Z22, Z6, Z6
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (SI)(R13*1), Z20, Z23
+	VPDPBUSD        64(SI)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z5, Z5
+	VMULPS          128(DI)(R13*1), Z19, Z22
+	VADDPS          Z22, Z8, Z8
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (DI)(R13*1), Z20, Z23
+	VPDPBUSD        64(DI)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z7, Z7
+	VMULPS          128(R8)(R13*1), Z19, Z22
+	VADDPS          Z22, Z10, Z10
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R8)(R13*1), Z20, Z23
+	VPDPBUSD        64(R8)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z9, Z9
+	VMULPS          128(R9)(R13*1), Z19, Z22
+	VADDPS          Z22, Z12, Z12
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R9)(R13*1), Z20, Z23
+	VPDPBUSD        64(R9)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z11, Z11
+	VMULPS          128(R10)(R13*1), Z19, Z22
+	VADDPS          Z22, Z14, Z14
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R10)(R13*1), Z20, Z23
+	VPDPBUSD        64(R10)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z13, Z13
+	VMULPS          128(R11)(R13*1), Z19, Z22
+	VADDPS          Z22, Z16, Z16
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R11)(R13*1), Z20, Z23
+	VPDPBUSD        64(R11)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z15, Z15
+	VMULPS          128(R12)(R13*1), Z19, Z19
+	VADDPS          Z19, Z18, Z18
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R12)(R13*1), Z20, Z22
+	VPDPBUSD        64(R12)(R13*1), Z21, Z22
+	VPERMPS         Z19, Z0, Z19
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z19, Z22, Z22
+	VADDPS          Z22, Z17, Z17
+	ADDQ            $0x00000030, AX
+	JMP             end
+
+three:
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K7
+	VPBROADCASTD.Z  (AX), K7, Z19
+	VPBROADCASTD    24(AX), K1, Z19
+	VPBROADCASTD    48(AX), K3, Z19
+	VCVTPH2PS       Y19, Z19
+	VBROADCASTI32X4 8(AX), Z20
+	VINSERTI32X4    $0x01, 32(AX), Z20, Z20
+	VINSERTI32X4    $0x02, 56(AX), Z20, Z20
+	VPSRLW          $0x04, Z20, Z21
+	VPANDD          Z1, Z20, Z20
+	VPANDD          Z1, Z21, Z21
+	VPBROADCASTD    4(AX), Z22
+	VPBROADCASTD    28(AX), K2, Z22
+	VPBROADCASTD    52(AX), K4, Z22
+	VPSHUFB         byteOfBit0<>+0(SB), Z22, Z23
+	VPTESTMB        bit<>+0(SB), Z23, K7
+	VPADDB          Z2, Z20, K7, Z20
+	VPSHUFB         byteOfBit1<>+0(SB), Z22, Z22
+	VPTESTMB        bit<>+0(SB), Z22, K7
+	VPADDB          Z2, Z21, K7, Z21
+	VMULPS          128(BX)(R13*1), Z19, Z22
+	VADDPS          Z22, Z4, Z4
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (BX)(R13*1), Z20, Z23
+	VPDPBUSD        64(BX)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z3, Z3
+	VMULPS          128(SI)(R13*1), Z19, Z22
+	VADDPS          Z22, Z6, Z6
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (SI)(R13*1), Z20, Z23
+	VPDPBUSD        64(SI)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z5, Z5
+	VMULPS          128(DI)(R13*1), Z19, Z22
+	VADDPS          Z22, Z8, Z8
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (DI)(R13*1), Z20, Z23
+	VPDPBUSD        64(DI)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z7, Z7
+	VMULPS          128(R8)(R13*1), Z19, Z22
+	VADDPS          Z22, Z10, Z10
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R8)(R13*1), Z20, Z23
+	VPDPBUSD        64(R8)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z9, Z9
+	VMULPS          128(R9)(R13*1), Z19, Z22
+	VADDPS          Z22, Z12, Z12
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R9)(R13*1), Z20, Z23
+	VPDPBUSD        64(R9)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z11, Z11
+	VMULPS          128(R10)(R13*1), Z19, Z22
+	VADDPS          Z22, Z14, Z14
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R10)(R13*1), Z20, Z23
+	VPDPBUSD        64(R10)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z13, Z13
+	VMULPS          128(R11)(R13*1), Z19, Z22
+	VADDPS          Z22, Z16, Z16
+	VXORPS          Z23, Z23, Z23
+	VPDPBUSD        (R11)(R13*1), Z20, Z23
+	VPDPBUSD        64(R11)(R13*1), Z21, Z23
+	VPERMPS         Z22, Z0, Z22
+	VCVTDQ2PS       Z23, Z23
+	VMULPS          Z22, Z23, Z23
+	VADDPS          Z23, Z15, Z15
+	VMULPS          128(R12)(R13*1), Z19, Z19
+	VADDPS          Z19, Z18, Z18
+	VXORPS          Z22, Z22, Z22
+	VPDPBUSD        (R12)(R13*1), Z20, Z22
+	VPDPBUSD        64(R12)(R13*1), Z21, Z22
+	VPERMPS         Z19, Z0, Z19
+	VCVTDQ2PS       Z22, Z22
+	VMULPS          Z19, Z22, Z22
+	VADDPS          Z22, Z17, Z17
+	ADDQ            $0x00000048, AX
+
+end:
+	VEXTRACTF64X4 $0x01, Z3, Y19
+	VADDPS        Y19, Y3, Y19
+	VEXTRACTF32X4 $0x01, Y19, X3
+	VADDPS        X3, X19, X3
+	VEXTRACTF32X4 $0x01, Z4, X19
+	VSHUFPS       $0xdd, X19, X4, X19
+	VADDPS        X19, X3, X3
+	VPERMILPD     $0x01, X3, X19
+	VADDPS        X19, X3, X3
+	VMOVSHDUP     X3, X19
+	VADDSS        X19, X3, X3
+	MOVQ          stride+8(FP), R15
+	MOVQ          CX, R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z5, Y3
+	VADDPS        Y3, Y5, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VEXTRACTF32X4 $0x01, Z6, X3
+	VSHUFPS       $0xdd, X3, X6, X3
+	VADDPS        X3, X4, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z7, Y3
+	VADDPS        Y3, Y7, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VEXTRACTF32X4 $0x01, Z8, X3
+	VSHUFPS       $0xdd, X3, X8, X3
+	VADDPS        X3, X4, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z9, Y3
+	VADDPS        Y3, Y9, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VEXTRACTF32X4 $0x01, Z10, X3
+	VSHUFPS       $0xdd, X3, X10, X3
+	VADDPS        X3, X4, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z11, Y3
+	VADDPS        Y3, Y11, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VEXTRACTF32X4 $0x01, Z12, X3
+	VSHUFPS       $0xdd, X3, X12, X3
+	VADDPS        X3, X4, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z13, Y3
+	VADDPS        Y3, Y13, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VEXTRACTF32X4 $0x01, Z14, X3
+	VSHUFPS       $0xdd, X3, X14, X3
+	VADDPS        X3, X4, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z15, Y3
+	VADDPS        Y3, Y15, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VEXTRACTF32X4 $0x01, Z16, X3
+	VSHUFPS       $0xdd, X3, X16, X3
+	VADDPS        X3, X4, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	VEXTRACTF64X4 $0x01, Z17, Y3
+	VADDPS        Y3, Y17, Y3
+	VEXTRACTF32X4 $0x01, Y3, X4
+	VADDPS        X4, X3, X4
+	VEXTRACTF32X4 $0x01, Z18, X3
+	VSHUFPS       $0xdd, X3, X18, X3
+	VADDPS        X3, X4, X4
+	VPERMILPD     $0x01, X4, X3
+	VADDPS        X3, X4, X4
+	VMOVSHDUP     X4, X3
+	VADDSS        X3, X4, X4
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X4, (R13)
+	ADDQ          $0x04, CX
+	DECQ          DX
+	JNZ           row
+	VZEROUPPER
+	RET
+
 // func dotQ8_0AVX512(out *float32, w *byte, rows int, blocks int, x *byte)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, AVX512VNNI, MMX+
 TEXT ·dotQ8_0AVX512(SB), NOSPLIT, $0-40
@@ -2008,7 +4024,6 @@ loop:
 	VPBROADCASTD    68(AX), K2, Z3
 	VPBROADCASTD    102(AX), K3, Z3
 	VCVTPH2PS       Y3, Z3
-	VMULPS          128(BX)(SI*1), Z3, Z3
 	VBROADCASTI64X4 2(AX), Z4
 	VINSERTI64X4    $0x01, 36(AX), Z4, Z4
 	VBROADCASTI64X4 70(AX), Z5
@@ -2017,6 +4032,7 @@ loop:
 	VSHUFI64X2      $0xdd, Z5, Z4, Z4
 	VPXORD          Z1, Z6, Z6
 	VPXORD          Z1, Z4, Z4
+	VMULPS          128(BX)(SI*1), Z3, Z3
 	VPSLLD          $0x07, 192(BX)(SI*1), Z5
 	VPDPBUSD        (BX)(SI*1), Z6, Z5
 	VPDPBUSD        64(BX)(SI*1), Z4, Z5
@@ -2043,12 +4059,12 @@ last:
 	KMOVD           R8, K4
 	VPBROADCASTD.Z  (AX), K4, Z3
 	VCVTPH2PS       Y3, Z3
-	VMULPS          128(BX)(SI*1), Z3, Z3
 	VBROADCASTI64X4 2(AX), Z4
 	VSHUFI64X2      $0x88, Z4, Z4, Z5
 	VSHUFI64X2      $0xdd, Z4, Z4, Z4
 	VPXORD          Z1, Z5, Z5
 	VPXORD          Z1, Z4, Z4
+	VMULPS          128(BX)(SI*1), Z3, Z3
 	VPSLLD          $0x07, 192(BX)(SI*1), Z6
 	VPDPBUSD        (BX)(SI*1), Z5, Z6
 	VPDPBUSD        64(BX)(SI*1), Z4, Z6
@@ -2065,13 +4081,13 @@ two:
 	VPBROADCASTD.Z  (AX), K4, Z3
 	VPBROADCASTD    34(AX), K1, Z3
 	VCVTPH2PS       Y3, Z3
-	VMULPS          128(BX)(SI*1), Z3, Z3
 	VBROADCASTI64X4 2(AX), Z4
 	VINSERTI64X4    $0x01, 36(AX), Z4, Z4
 	VSHUFI64X2      $0x88, Z4, Z4, Z5
 	VSHUFI64X2      $0xdd, Z4, Z4, Z4
 	VPXORD          Z1, Z5, Z5
 	VPXORD          Z1, Z4, Z4
+	VMULPS          128(BX)(SI*1), Z3, Z3
 	VPSLLD          $0x07, 192(BX)(SI*1), Z6
 	VPDPBUSD        (BX)(SI*1), Z5, Z6
 	VPDPBUSD        64(BX)(SI*1), Z4, Z6
@@ -2089,7 +4105,6 @@ three:
 	VPBROADCASTD    34(AX), K1, Z3
 	VPBROADCASTD    68(AX), K2, Z3
 	VCVTPH2PS       Y3, Z3
-	VMULPS          128(BX)(SI*1), Z3, Z3
 	VBROADCASTI64X4 2(AX), Z4
 	VINSERTI64X4    $0x01, 36(AX), Z4, Z4
 	VBROADCASTI64X4 70(AX), Z5
@@ -2097,6 +4112,7 @@ three:
 	VSHUFI64X2      $0xdd, Z5, Z4, Z4
 	VPXORD          Z1, Z6, Z6
 	VPXORD          Z1, Z4, Z4
+	VMULPS          128(BX)(SI*1), Z3, Z3
 	VPSLLD          $0x07, 192(BX)(SI*1), Z5
 	VPDPBUSD        (BX)(SI*1), Z6, Z5
 	VPDPBUSD        64(BX)(SI*1), Z4, Z5
@@ -2162,46 +4178,46 @@ loop:
 	VPBROADCASTD    68(AX), K2, Z6
 	VPBROADCASTD    102(AX), K3, Z6
 	VCVTPH2PS       Y6, Z6
-	VMULPS          128(BX)(R11*1), Z6, Z7
-	VMULPS          128(SI)(R11*1), Z6, Z8
-	VMULPS          128(DI)(R11*1), Z6, Z9
-	VMULPS          128(R8)(R11*1), Z6, Z6
-	VBROADCASTI64X4 2(AX), Z10
-	VINSERTI64X4    $0x01, 36(AX), Z10, Z10
-	VBROADCASTI64X4 70(AX), Z11
-	VINSERTI64X4    $0x01, 104(AX), Z11, Z11
-	VSHUFI64X2      $0x88, Z11, Z10, Z12
-	VSHUFI64X2      $0xdd, Z11, Z10, Z10
-	VPXORD          Z1, Z12, Z12
-	VPXORD          Z1, Z10, Z10
-	VPSLLD          $0x07, 192(BX)(R11*1), Z11
-	VPDPBUSD        (BX)(R11*1), Z12, Z11
-	VPDPBUSD        64(BX)(R11*1), Z10, Z11
-	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z7, Z11, Z11
-	VADDPS          Z11, Z2, Z2
-	VPSLLD          $0x07, 192(SI)(R11*1), Z7
-	VPDPBUSD        (SI)(R11*1), Z12, Z7
-	VPDPBUSD        64(SI)(R11*1), Z10, Z7
+	VBROADCASTI64X4 2(AX), Z7
+	VINSERTI64X4    $0x01, 36(AX), Z7, Z7
+	VBROADCASTI64X4 70(AX), Z8
+	VINSERTI64X4    $0x01, 104(AX), Z8, Z8
+	VSHUFI64X2      $0x88, Z8, Z7, Z9
+	VSHUFI64X2      $0xdd, Z8, Z7, Z7
+	VPXORD          Z1, Z9, Z9
+	VPXORD          Z1, Z7, Z7
+	VMULPS          128(BX)(R11*1), Z6, Z8
+	VPSLLD          $0x07, 192(BX)(R11*1), Z10
+	VPDPBUSD        (BX)(R11*1), Z9, Z10
+	VPDPBUSD        64(BX)(R11*1), Z7, Z10
 	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z3, Z3
-	VPSLLD          $0x07, 192(DI)(R11*1), Z7
-	VPDPBUSD        (DI)(R11*1), Z12, Z7
-	VPDPBUSD        64(DI)(R11*1), Z10, Z7
-	VPERMPS         Z9, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z4, Z4
-	VPSLLD          $0x07, 192(R8)(R11*1), Z7
-	VPDPBUSD        (R8)(R11*1), Z12, Z7
-	VPDPBUSD        64(R8)(R11*1), Z10, Z7
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z8, Z10, Z10
+	VADDPS          Z10, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z6, Z8
+	VPSLLD          $0x07, 192(SI)(R11*1), Z10
+	VPDPBUSD        (SI)(R11*1), Z9, Z10
+	VPDPBUSD        64(SI)(R11*1), Z7, Z10
+	VPERMPS         Z8, Z0, Z8
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z8, Z10, Z10
+	VADDPS          Z10, Z3, Z3
+	VMULPS          128(DI)(R11*1), Z6, Z8
+	VPSLLD          $0x07, 192(DI)(R11*1), Z10
+	VPDPBUSD        (DI)(R11*1), Z9, Z10
+	VPDPBUSD        64(DI)(R11*1), Z7, Z10
+	VPERMPS         Z8, Z0, Z8
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z8, Z10, Z10
+	VADDPS          Z10, Z4, Z4
+	VMULPS          128(R8)(R11*1), Z6, Z6
+	VPSLLD          $0x07, 192(R8)(R11*1), Z8
+	VPDPBUSD        (R8)(R11*1), Z9, Z8
+	VPDPBUSD        64(R8)(R11*1), Z7, Z8
 	VPERMPS         Z6, Z0, Z6
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z6, Z7, Z7
-	VADDPS          Z7, Z5, Z5
+	VCVTDQ2PS       Z8, Z8
+	VMULPS          Z6, Z8, Z8
+	VADDPS          Z8, Z5, Z5
 	PREFETCHT0      4096(AX)
 	PREFETCHT0      4160(AX)
 	PREFETCHT0      4224(AX)
@@ -2221,43 +4237,43 @@ last:
 	KMOVD           R13, K4
 	VPBROADCASTD.Z  (AX), K4, Z6
 	VCVTPH2PS       Y6, Z6
-	VMULPS          128(BX)(R11*1), Z6, Z7
-	VMULPS          128(SI)(R11*1), Z6, Z8
+	VBROADCASTI64X4 2(AX), Z7
+	VSHUFI64X2      $0x88, Z7, Z7, Z8
+	VSHUFI64X2      $0xdd, Z7, Z7, Z7
+	VPXORD          Z1, Z8, Z8
+	VPXORD          Z1, Z7, Z7
+	VMULPS          128(BX)(R11*1), Z6, Z9
+	VPSLLD          $0x07, 192(BX)(R11*1), Z10
+	VPDPBUSD        (BX)(R11*1), Z8, Z10
+	VPDPBUSD        64(BX)(R11*1), Z7, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z6, Z9
+	VPSLLD          $0x07, 192(SI)(R11*1), Z10
+	VPDPBUSD        (SI)(R11*1), Z8, Z10
+	VPDPBUSD        64(SI)(R11*1), Z7, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z3, Z3
 	VMULPS          128(DI)(R11*1), Z6, Z9
+	VPSLLD          $0x07, 192(DI)(R11*1), Z10
+	VPDPBUSD        (DI)(R11*1), Z8, Z10
+	VPDPBUSD        64(DI)(R11*1), Z7, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z4, Z4
 	VMULPS          128(R8)(R11*1), Z6, Z6
-	VBROADCASTI64X4 2(AX), Z10
-	VSHUFI64X2      $0x88, Z10, Z10, Z11
-	VSHUFI64X2      $0xdd, Z10, Z10, Z10
-	VPXORD          Z1, Z11, Z11
-	VPXORD          Z1, Z10, Z10
-	VPSLLD          $0x07, 192(BX)(R11*1), Z12
-	VPDPBUSD        (BX)(R11*1), Z11, Z12
-	VPDPBUSD        64(BX)(R11*1), Z10, Z12
-	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z7, Z12, Z12
-	VADDPS          Z12, Z2, Z2
-	VPSLLD          $0x07, 192(SI)(R11*1), Z7
-	VPDPBUSD        (SI)(R11*1), Z11, Z7
-	VPDPBUSD        64(SI)(R11*1), Z10, Z7
-	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z3, Z3
-	VPSLLD          $0x07, 192(DI)(R11*1), Z7
-	VPDPBUSD        (DI)(R11*1), Z11, Z7
-	VPDPBUSD        64(DI)(R11*1), Z10, Z7
-	VPERMPS         Z9, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z4, Z4
-	VPSLLD          $0x07, 192(R8)(R11*1), Z7
-	VPDPBUSD        (R8)(R11*1), Z11, Z7
-	VPDPBUSD        64(R8)(R11*1), Z10, Z7
+	VPSLLD          $0x07, 192(R8)(R11*1), Z9
+	VPDPBUSD        (R8)(R11*1), Z8, Z9
+	VPDPBUSD        64(R8)(R11*1), Z7, Z9
 	VPERMPS         Z6, Z0, Z6
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z6, Z7, Z7
-	VADDPS          Z7, Z5, Z5
+	VCVTDQ2PS       Z9, Z9
+	VMULPS          Z6, Z9, Z9
+	VADDPS          Z9, Z5, Z5
 	ADDQ            $0x00000022, AX
 	JMP             end
 
@@ -2267,44 +4283,44 @@ two:
 	VPBROADCASTD.Z  (AX), K4, Z6
 	VPBROADCASTD    34(AX), K1, Z6
 	VCVTPH2PS       Y6, Z6
-	VMULPS          128(BX)(R11*1), Z6, Z7
-	VMULPS          128(SI)(R11*1), Z6, Z8
+	VBROADCASTI64X4 2(AX), Z7
+	VINSERTI64X4    $0x01, 36(AX), Z7, Z7
+	VSHUFI64X2      $0x88, Z7, Z7, Z8
+	VSHUFI64X2      $0xdd, Z7, Z7, Z7
+	VPXORD          Z1, Z8, Z8
+	VPXORD          Z1, Z7, Z7
+	VMULPS          128(BX)(R11*1), Z6, Z9
+	VPSLLD          $0x07, 192(BX)(R11*1), Z10
+	VPDPBUSD        (BX)(R11*1), Z8, Z10
+	VPDPBUSD        64(BX)(R11*1), Z7, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z6, Z9
+	VPSLLD          $0x07, 192(SI)(R11*1), Z10
+	VPDPBUSD        (SI)(R11*1), Z8, Z10
+	VPDPBUSD        64(SI)(R11*1), Z7, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z3, Z3
 	VMULPS          128(DI)(R11*1), Z6, Z9
+	VPSLLD          $0x07, 192(DI)(R11*1), Z10
+	VPDPBUSD        (DI)(R11*1), Z8, Z10
+	VPDPBUSD        64(DI)(R11*1), Z7, Z10
+	VPERMPS         Z9, Z0, Z9
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z9, Z10, Z10
+	VADDPS          Z10, Z4, Z4
 	VMULPS          128(R8)(R11*1), Z6, Z6
-	VBROADCASTI64X4 2(AX), Z10
-	VINSERTI64X4    $0x01, 36(AX), Z10, Z10
-	VSHUFI64X2      $0x88, Z10, Z10, Z11
-	VSHUFI64X2      $0xdd, Z10, Z10, Z10
-	VPXORD          Z1, Z11, Z11
-	VPXORD          Z1, Z10, Z10
-	VPSLLD          $0x07, 192(BX)(R11*1), Z12
-	VPDPBUSD        (BX)(R11*1), Z11, Z12
-	VPDPBUSD        64(BX)(R11*1), Z10, Z12
-	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z12, Z12
-	VMULPS          Z7, Z12, Z12
-	VADDPS          Z12, Z2, Z2
-	VPSLLD          $0x07, 192(SI)(R11*1), Z7
-	VPDPBUSD        (SI)(R11*1), Z11, Z7
-	VPDPBUSD        64(SI)(R11*1), Z10, Z7
-	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z3, Z3
-	VPSLLD          $0x07, 192(DI)(R11*1), Z7
-	VPDPBUSD        (DI)(R11*1), Z11, Z7
-	VPDPBUSD        64(DI)(R11*1), Z10, Z7
-	VPERMPS         Z9, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z4, Z4
-	VPSLLD          $0x07, 192(R8)(R11*1), Z7
-	VPDPBUSD        (R8)(R11*1), Z11, Z7
-	VPDPBUSD        64(R8)(R11*1), Z10, Z7
+	VPSLLD          $0x07, 192(R8)(R11*1), Z9
+	VPDPBUSD        (R8)(R11*1), Z8, Z9
+	VPDPBUSD        64(R8)(R11*1), Z7, Z9
 	VPERMPS         Z6, Z0, Z6
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z6, Z7, Z7
-	VADDPS          Z7, Z5, Z5
+	VCVTDQ2PS       Z9, Z9
+	VMULPS          Z6, Z9, Z9
+	VADDPS          Z9, Z5, Z5
 	ADDQ            $0x00000044, AX
 	JMP             end
 
@@ -2315,45 +4331,45 @@ three:
 	VPBROADCASTD    34(AX), K1, Z6
 	VPBROADCASTD    68(AX), K2, Z6
 	VCVTPH2PS       Y6, Z6
-	VMULPS          128(BX)(R11*1), Z6, Z7
-	VMULPS          128(SI)(R11*1), Z6, Z8
-	VMULPS          128(DI)(R11*1), Z6, Z9
-	VMULPS          128(R8)(R11*1), Z6, Z6
-	VBROADCASTI64X4 2(AX), Z10
-	VINSERTI64X4    $0x01, 36(AX), Z10, Z10
-	VBROADCASTI64X4 70(AX), Z11
-	VSHUFI64X2      $0x88, Z11, Z10, Z12
-	VSHUFI64X2      $0xdd, Z11, Z10, Z10
-	VPXORD          Z1, Z12, Z12
-	VPXORD          Z1, Z10, Z10
-	VPSLLD          $0x07, 192(BX)(R11*1), Z11
-	VPDPBUSD        (BX)(R11*1), Z12, Z11
-	VPDPBUSD        64(BX)(R11*1), Z10, Z11
-	VPERMPS         Z7, Z0, Z7
-	VCVTDQ2PS       Z11, Z11
-	VMULPS          Z7, Z11, Z11
-	VADDPS          Z11, Z2, Z2
-	VPSLLD          $0x07, 192(SI)(R11*1), Z7
-	VPDPBUSD        (SI)(R11*1), Z12, Z7
-	VPDPBUSD        64(SI)(R11*1), Z10, Z7
+	VBROADCASTI64X4 2(AX), Z7
+	VINSERTI64X4    $0x01, 36(AX), Z7, Z7
+	VBROADCASTI64X4 70(AX), Z8
+	VSHUFI64X2      $0x88, Z8, Z7, Z9
+	VSHUFI64X2      $0xdd, Z8, Z7, Z7
+	VPXORD          Z1, Z9, Z9
+	VPXORD          Z1, Z7, Z7
+	VMULPS          128(BX)(R11*1), Z6, Z8
+	VPSLLD          $0x07, 192(BX)(R11*1), Z10
+	VPDPBUSD        (BX)(R11*1), Z9, Z10
+	VPDPBUSD        64(BX)(R11*1), Z7, Z10
 	VPERMPS         Z8, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z3, Z3
-	VPSLLD          $0x07, 192(DI)(R11*1), Z7
-	VPDPBUSD        (DI)(R11*1), Z12, Z7
-	VPDPBUSD        64(DI)(R11*1), Z10, Z7
-	VPERMPS         Z9, Z0, Z8
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z8, Z7, Z7
-	VADDPS          Z7, Z4, Z4
-	VPSLLD          $0x07, 192(R8)(R11*1), Z7
-	VPDPBUSD        (R8)(R11*1), Z12, Z7
-	VPDPBUSD        64(R8)(R11*1), Z10, Z7
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z8, Z10, Z10
+	VADDPS          Z10, Z2, Z2
+	VMULPS          128(SI)(R11*1), Z6, Z8
+	VPSLLD          $0x07, 192(SI)(R11*1), Z10
+	VPDPBUSD        (SI)(R11*1), Z9, Z10
+	VPDPBUSD        64(SI)(R11*1), Z7, Z10
+	VPERMPS         Z8, Z0, Z8
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z8, Z10, Z10
+	VADDPS          Z10, Z3, Z3
+	VMULPS          128(DI)(R11*1), Z6, Z8
+	VPSLLD          $0x07, 192(DI)(R11*1), Z10
+	VPDPBUSD        (DI)(R11*1), Z9, Z10
+	VPDPBUSD        64(DI)(R11*1), Z7, Z10
+	VPERMPS         Z8, Z0, Z8
+	VCVTDQ2PS       Z10, Z10
+	VMULPS          Z8, Z10, Z10
+	VADDPS          Z10, Z4, Z4
+	VMULPS          128(R8)(R11*1), Z6, Z6
+	VPSLLD          $0x07, 192(R8)(R11*1), Z8
+	VPDPBUSD        (R8)(R11*1), Z9, Z8
+	VPDPBUSD        64(R8)(R11*1), Z7, Z8
 	VPERMPS         Z6, Z0, Z6
-	VCVTDQ2PS       Z7, Z7
-	VMULPS          Z6, Z7, Z7
-	VADDPS          Z7, Z5, Z5
+	VCVTDQ2PS       Z8, Z8
+	VMULPS          Z6, Z8, Z8
+	VADDPS          Z8, Z5, Z5
 	ADDQ            $0x00000066, AX
 
 end:
@@ -2393,6 +4409,462 @@ end:
 	VMOVSHDUP     X3, X2
 	VADDSS        X2, X3, X3
 	VMOVSS        X3, (CX)(R10*4)
+	ADDQ          $0x04, CX
+	DECQ          DX
+	JNZ           row
+	VZEROUPPER
+	RET
+
+// func dotsQ8_0AVX512By8(out *float32, stride int, w *byte, rows int, blocks int, x0 *byte, x1 *byte, x2 *byte, x3 *byte, x4 *byte, x5 *byte, x6 *byte, x7 *byte)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, AVX512VNNI, MMX+
+TEXT ·dotsQ8_0AVX512By8(SB), NOSPLIT, $0-104
+	MOVQ         w+16(FP), AX
+	MOVQ         out+0(FP), CX
+	MOVQ         rows+24(FP), DX
+	MOVQ         x0+40(FP), BX
+	MOVQ         x1+48(FP), SI
+	MOVQ         x2+56(FP), DI
+	MOVQ         x3+64(FP), R8
+	MOVQ         x4+72(FP), R9
+	MOVQ         x5+80(FP), R10
+	MOVQ         x6+88(FP), R11
+	MOVQ         x7+96(FP), R12
+	VMOVDQU32    spread<>+0(SB), Z0
+	MOVL         $0x00000002, R13
+	KMOVD        R13, K1
+	MOVL         $0x00000004, R13
+	KMOVD        R13, K2
+	MOVL         $0x00000008, R13
+	KMOVD        R13, K3
+	MOVL         $0x80808080, R13
+	VPBROADCASTD R13, Z1
+	MOVQ         blocks+32(FP), R14
+	SHRQ         $0x02, R14
+	SHLQ         $0x08, R14
+
+row:
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	VXORPS Z8, Z8, Z8
+	VXORPS Z9, Z9, Z9
+	XORQ   R13, R13
+	TESTQ  R14, R14
+	JZ     last
+
+loop:
+	VPBROADCASTD    (AX), Z10
+	VPBROADCASTD    34(AX), K1, Z10
+	VPBROADCASTD    68(AX), K2, Z10
+	VPBROADCASTD    102(AX), K3, Z10
+	VCVTPH2PS       Y10, Z10
+	VBROADCASTI64X4 2(AX), Z11
+	VINSERTI64X4    $0x01, 36(AX), Z11, Z11
+	VBROADCASTI64X4 70(AX), Z12
+	VINSERTI64X4    $0x01, 104(AX), Z12, Z12
+	VSHUFI64X2      $0x88, Z12, Z11, Z13
+	VSHUFI64X2      $0xdd, Z12, Z11, Z11
+	VPXORD          Z1, Z13, Z13
+	VPXORD          Z1, Z11, Z11
+	VMULPS          128(BX)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(BX)(R13*1), Z14
+	VPDPBUSD        (BX)(R13*1), Z13, Z14
+	VPDPBUSD        64(BX)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(SI)(R13*1), Z14
+	VPDPBUSD        (SI)(R13*1), Z13, Z14
+	VPDPBUSD        64(SI)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z3, Z3
+	VMULPS          128(DI)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(DI)(R13*1), Z14
+	VPDPBUSD        (DI)(R13*1), Z13, Z14
+	VPDPBUSD        64(DI)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z4, Z4
+	VMULPS          128(R8)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(R8)(R13*1), Z14
+	VPDPBUSD        (R8)(R13*1), Z13, Z14
+	VPDPBUSD        64(R8)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z5, Z5
+	VMULPS          128(R9)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(R9)(R13*1), Z14
+	VPDPBUSD        (R9)(R13*1), Z13, Z14
+	VPDPBUSD        64(R9)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z6, Z6
+	VMULPS          128(R10)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(R10)(R13*1), Z14
+	VPDPBUSD        (R10)(R13*1), Z13, Z14
+	VPDPBUSD        64(R10)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z7, Z7
+	VMULPS          128(R11)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(R11)(R13*1), Z14
+	VPDPBUSD        (R11)(R13*1), Z13, Z14
+	VPDPBUSD        64(R11)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z8, Z8
+	VMULPS          128(R12)(R13*1), Z10, Z10
+	VPSLLD          $0x07, 192(R12)(R13*1), Z12
+	VPDPBUSD        (R12)(R13*1), Z13, Z12
+	VPDPBUSD        64(R12)(R13*1), Z11, Z12
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z12, Z12
+	VMULPS          Z10, Z12, Z12
+	VADDPS          Z12, Z9, Z9
+	PREFETCHT0      4096(AX)
+	PREFETCHT0      4160(AX)
+	PREFETCHT0      4224(AX)
+	ADDQ            $0x00000088, AX
+	ADDQ            $0x00000100, R13
+	CMPQ            R13, R14
+	JNE             loop
+
+last:
+	MOVQ            blocks+32(FP), R15
+	ANDQ            $0x03, R15
+	JZ              end
+	CMPQ            R15, $0x02
+	JEQ             two
+	JHI             three
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K4
+	VPBROADCASTD.Z  (AX), K4, Z10
+	VCVTPH2PS       Y10, Z10
+	VBROADCASTI64X4 2(AX), Z11
+	VSHUFI64X2      $0x88, Z11, Z11, Z12
+	VSHUFI64X2      $0xdd, Z11, Z11, Z11
+	VPXORD          Z1, Z12, Z12
+	VPXORD          Z1, Z11, Z11
+	VMULPS          128(BX)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(BX)(R13*1), Z14
+	VPDPBUSD        (BX)(R13*1), Z12, Z14
+	VPDPBUSD        64(BX)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(SI)(R13*1), Z14
+	VPDPBUSD        (SI)(R13*1), Z12, Z14
+	VPDPBUSD        64(SI)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z3, Z3
+	VMULPS          128(DI)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(DI)(R13*1), Z14
+	VPDPBUSD        (DI)(R13*1), Z12, Z14
+	VPDPBUSD        64(DI)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z4, Z4
+	VMULPS          128(R8)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(R8)(R13*1), Z14
+	VPDPBUSD        (R8)(R13*1), Z12, Z14
+	VPDPBUSD        64(R8)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z5, Z5
+	VMULPS          128(R9)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(R9)(R13*1), Z14
+	VPDPBUSD        (R9)(R13*1), Z12, Z14
+	VPDPBUSD        64(R9)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z6, Z6
+	VMULPS          128(R10)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(R10)(R13*1), Z14
+	VPDPBUSD        (R10)(R13*1), Z12, Z14
+	VPDPBUSD        64(R10)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z7, Z7
+	VMULPS          128(R11)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(R11)(R13*1), Z14
+	VPDPBUSD        (R11)(R13*1), Z12, Z14
+	VPDPBUSD        64(R11)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z8, Z8
+	VMULPS          128(R12)(R13*1), Z10, Z10
+	VPSLLD          $0x07, 192(R12)(R13*1), Z13
+	VPDPBUSD        (R12)(R13*1), Z12, Z13
+	VPDPBUSD        64(R12)(R13*1), Z11, Z13
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z13, Z13
+	VMULPS          Z10, Z13, Z13
+	VADDPS          Z13, Z9, Z9
+	ADDQ            $0x00000022, AX
+	JMP             end
+
+two:
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K4
+	VPBROADCASTD.Z  (AX), K4, Z10
+	VPBROADCASTD    34(AX), K1, Z10
+	VCVTPH2PS       Y10, Z10
+	VBROADCASTI64X4 2(AX), Z11
+	VINSERTI64X4    $0x01, 36(AX), Z11, Z11
+	VSHUFI64X2      $0x88, Z11, Z11, Z12
+	VSHUFI64X2      $0xdd, Z11, Z11, Z11
+	VPXORD          Z1, Z12, Z12
+	VPXORD          Z1, Z11, Z11
+	VMULPS          128(BX)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(BX)(R13*1), Z14
+	VPDPBUSD        (BX)(R13*1), Z12, Z14
+	VPDPBUSD        64(BX)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(SI)(R13*1), Z14
+	VPDPBUSD        (SI)(R13*1), Z12, Z14
+	VPDPBUSD        64(SI)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z3, Z3
+	VMULPS          128(DI)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(DI)(R13*1), Z14
+	VPDPBUSD        (DI)(R13*1), Z12, Z14
+	VPDPBUSD        64(DI)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z4, Z4
+	VMULPS          128(R8)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(R8)(R13*1), Z14
+	VPDPBUSD        (R8)(R13*1), Z12, Z14
+	VPDPBUSD        64(R8)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z5, Z5
+	VMULPS          128(R9)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(R9)(R13*1), Z14
+	VPDPBUSD        (R9)(R13*1), Z12, Z14
+	VPDPBUSD        64(R9)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z6, Z6
+	VMULPS          128(R10)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(R10)(R13*1), Z14
+	VPDPBUSD        (R10)(R13*1), Z12, Z14
+	VPDPBUSD        64(R10)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z7, Z7
+	VMULPS          128(R11)(R13*1), Z10, Z13
+	VPSLLD          $0x07, 192(R11)(R13*1), Z14
+	VPDPBUSD        (R11)(R13*1), Z12, Z14
+	VPDPBUSD        64(R11)(R13*1), Z11, Z14
+	VPERMPS         Z13, Z0, Z13
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z13, Z14, Z14
+	VADDPS          Z14, Z8, Z8
+	VMULPS          128(R12)(R13*1), Z10, Z10
+	VPSLLD          $0x07, 192(R12)(R13*1), Z13
+	VPDPBUSD        (R12)(R13*1), Z12, Z13
+	VPDPBUSD        64(R12)(R13*1), Z11, Z13
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z13, Z13
+	VMULPS          Z10, Z13, Z13
+	VADDPS          Z13, Z9, Z9
+	ADDQ            $0x00000044, AX
+	JMP             end
+
+three:
+	MOVL            $0x00000001, R15
+	KMOVD           R15, K4
+	VPBROADCASTD.Z  (AX), K4, Z10
+	VPBROADCASTD    34(AX), K1, Z10
+	VPBROADCASTD    68(AX), K2, Z10
+	VCVTPH2PS       Y10, Z10
+	VBROADCASTI64X4 2(AX), Z11
+	VINSERTI64X4    $0x01, 36(AX), Z11, Z11
+	VBROADCASTI64X4 70(AX), Z12
+	VSHUFI64X2      $0x88, Z12, Z11, Z13
+	VSHUFI64X2      $0xdd, Z12, Z11, Z11
+	VPXORD          Z1, Z13, Z13
+	VPXORD          Z1, Z11, Z11
+	VMULPS          128(BX)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(BX)(R13*1), Z14
+	VPDPBUSD        (BX)(R13*1), Z13, Z14
+	VPDPBUSD        64(BX)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z2, Z2
+	VMULPS          128(SI)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(SI)(R13*1), Z14
+	VPDPBUSD        (SI)(R13*1), Z13, Z14
+	VPDPBUSD        64(SI)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z3, Z3
+	VMULPS          128(DI)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(DI)(R13*1), Z14
+	VPDPBUSD        (DI)(R13*1), Z13, Z14
+	VPDPBUSD        64(DI)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z4, Z4
+	VMULPS          128(R8)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(R8)(R13*1), Z14
+	VPDPBUSD        (R8)(R13*1), Z13, Z14
+	VPDPBUSD        64(R8)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z5, Z5
+	VMULPS          128(R9)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(R9)(R13*1), Z14
+	VPDPBUSD        (R9)(R13*1), Z13, Z14
+	VPDPBUSD        64(R9)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z6, Z6
+	VMULPS          128(R10)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(R10)(R13*1), Z14
+	VPDPBUSD        (R10)(R13*1), Z13, Z14
+	VPDPBUSD        64(R10)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z7, Z7
+	VMULPS          128(R11)(R13*1), Z10, Z12
+	VPSLLD          $0x07, 192(R11)(R13*1), Z14
+	VPDPBUSD        (R11)(R13*1), Z13, Z14
+	VPDPBUSD        64(R11)(R13*1), Z11, Z14
+	VPERMPS         Z12, Z0, Z12
+	VCVTDQ2PS       Z14, Z14
+	VMULPS          Z12, Z14, Z14
+	VADDPS          Z14, Z8, Z8
+	VMULPS          128(R12)(R13*1), Z10, Z10
+	VPSLLD          $0x07, 192(R12)(R13*1), Z12
+	VPDPBUSD        (R12)(R13*1), Z13, Z12
+	VPDPBUSD        64(R12)(R13*1), Z11, Z12
+	VPERMPS         Z10, Z0, Z10
+	VCVTDQ2PS       Z12, Z12
+	VMULPS          Z10, Z12, Z12
+	VADDPS          Z12, Z9, Z9
+	ADDQ            $0x00000066, AX
+
+end:
+	VEXTRACTF64X4 $0x01, Z2, Y10
+	VADDPS        Y10, Y2, Y10
+	VEXTRACTF32X4 $0x01, Y10, X2
+	VADDPS        X2, X10, X2
+	VPERMILPD     $0x01, X2, X10
+	VADDPS        X10, X2, X2
+	VMOVSHDUP     X2, X10
+	VADDSS        X10, X2, X2
+	MOVQ          stride+8(FP), R15
+	MOVQ          CX, R13
+	VMOVSS        X2, (R13)
+	VEXTRACTF64X4 $0x01, Z3, Y2
+	VADDPS        Y2, Y3, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z4, Y2
+	VADDPS        Y2, Y4, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z5, Y2
+	VADDPS        Y2, Y5, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z6, Y2
+	VADDPS        Y2, Y6, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z7, Y2
+	VADDPS        Y2, Y7, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z8, Y2
+	VADDPS        Y2, Y8, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
+	VEXTRACTF64X4 $0x01, Z9, Y2
+	VADDPS        Y2, Y9, Y2
+	VEXTRACTF32X4 $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VPERMILPD     $0x01, X3, X2
+	VADDPS        X2, X3, X3
+	VMOVSHDUP     X3, X2
+	VADDSS        X2, X3, X3
+	LEAQ          (R13)(R15*4), R13
+	VMOVSS        X3, (R13)
 	ADDQ          $0x04, CX
 	DECQ          DX
 	JNZ           row

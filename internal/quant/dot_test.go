@@ -89,7 +89,7 @@ func TestDotImplementations(t *testing.T) {
 	for _, f := range Formats() {
 		for _, n := range widths(f) {
 			for kind := range kinds {
-				rows, vectors := 1+rng.IntN(5), 1+rng.IntN(9)
+				rows, vectors := 1+rng.IntN(5), 1+rng.IntN(20)
 				w := weights(rng, kind, rows*n, f)
 				// The bytes end where the slice does, at any alignment.
 				shift := rng.IntN(64)
@@ -138,7 +138,7 @@ func compareDots(t *testing.T, label string, w []byte, f Format, rows, n int, xs
 // TestTiles multiplies more rows than are kept in the caches at a time.
 func TestTiles(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
-	const n, vectors = 2048, 6
+	const n, vectors = 2048, 13
 	for _, f := range []Format{Q8_0, Q4_K} {
 		rows := 2*tileBytes/RowBytes(f, n) + 3
 		var xs [][]float32
@@ -261,7 +261,7 @@ func FuzzDot(f *testing.F) {
 			return
 		}
 		rng := rand.New(rand.NewPCG(seed, 1))
-		xs := make([][]float32, 1+seed%6)
+		xs := make([][]float32, 1+seed%18)
 		for i := range xs {
 			xs[i] = activations(rng, int(seed)%kinds, n)
 		}

@@ -43,6 +43,11 @@ var dotsBy4 = [numFormats]func(out *float32, stride int, w *byte, rows, blocks i
 	nil, dotsQ4_0AVX512, dotsQ4_1AVX512, dotsQ5_0AVX512, dotsQ5_1AVX512, dotsQ8_0AVX512, dotsQ4_KAVX512, dotsQ5_KAVX512, dotsQ6_KAVX512,
 }
 
+// dotsBy8 has no formats with blocks of 256.
+var dotsBy8 = [numFormats]func(out *float32, stride int, w *byte, rows, blocks int, x0, x1, x2, x3, x4, x5, x6, x7 *byte){
+	nil, dotsQ4_0AVX512By8, dotsQ4_1AVX512By8, dotsQ5_0AVX512By8, dotsQ5_1AVX512By8, dotsQ8_0AVX512By8,
+}
+
 func fastDequantize(dst []float32, src []byte, f Format, blocks int) bool {
 	if inUse == portable {
 		return false
@@ -59,6 +64,10 @@ func fastMultiply(out []float32, stride int, w []byte, f Format, rows, n int, xs
 	for len(xs) > 0 {
 		done := 1
 		switch {
+		case inUse == avx512 && len(xs) >= 8 && dotsBy8[f] != nil:
+			done = 8
+			dotsBy8[f](&out[0], stride, &w[0], rows, blocks, &xs[0].b[0], &xs[1].b[0], &xs[2].b[0], &xs[3].b[0],
+				&xs[4].b[0], &xs[5].b[0], &xs[6].b[0], &xs[7].b[0])
 		case inUse == avx512 && len(xs) >= 4:
 			done = 4
 			dotsBy4[f](&out[0], stride, &w[0], rows, blocks, &xs[0].b[0], &xs[1].b[0], &xs[2].b[0], &xs[3].b[0])

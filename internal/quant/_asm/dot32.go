@@ -24,7 +24,11 @@ const (
 func dot32() {
 	for _, x := range isas {
 		for _, f := range formats32 {
-			for _, n := range []int{1, x.many()} {
+			counts := []int{1, x.many()}
+			if x.wide {
+				counts = append(counts, 2*x.many())
+			}
+			for _, n := range counts {
 				(&dotGroup{product: &product{isa: x, f: f, n: n}}).write()
 			}
 		}
@@ -155,14 +159,20 @@ func (d *dotGroup) block(i, disp int) Mem { return Mem{Base: d.w, Disp: i*d.f.by
 // blocks that are not there meets zeros among the activations.
 func (d *dotGroup) group(n int) {
 	scale := d.scales(n)
-	var scaled []reg.VecVirtual
-	for v := range d.n {
-		s := d.vec()
-		VMULPS(d.at(v, scales), scale, s)
+	scaled := make([]reg.VecVirtual, d.n)
+	rescale := func(v int) {
+		scaled[v] = d.vec()
+		VMULPS(d.at(v, scales), scale, scaled[v])
 		if d.f.offset {
-			VADDPS(s, d.others[v], d.others[v])
+			VADDPS(scaled[v], d.others[v], d.others[v])
 		}
-		scaled = append(scaled, s)
+	}
+	// Of eight vectors one after the other, so that the registers suffice.
+	late := d.parts() == 1
+	if !late {
+		for v := range d.n {
+			rescale(v)
+		}
 	}
 	for h := range d.parts() {
 		size := 4 / d.parts()
@@ -171,6 +181,9 @@ func (d *dotGroup) group(n int) {
 		}
 		lo, hi := d.codes(h*size, min(n, (h+1)*size))
 		for v := range d.n {
+			if late {
+				rescale(v)
+			}
 			p, s := d.integers(v, h, lo, hi), d.vec()
 			VPERMPS(scaled[v], d.spread[h], s)
 			VCVTDQ2PS(p, p)

@@ -129,6 +129,7 @@ type product struct {
 	f                                      format
 	n                                      int // vectors
 	w, out, stride, strideThree, rows, off reg.Register
+	place                                  reg.Register // of a product, with more than four vectors
 	xs                                     []reg.Register
 }
 
@@ -137,6 +138,9 @@ func (p *product) begin() {
 	name, sig, doc := "dot"+p.f.name+p.name, "func(out *float32, w *byte, rows, blocks int, x *byte)", "one vector"
 	if p.n > 1 {
 		name = "dots" + p.f.name + p.name
+		if p.n > 4 {
+			name += fmt.Sprintf("By%d", p.n)
+		}
 		sig = "func(out *float32, stride int, w *byte, rows, blocks int"
 		for v := range p.n {
 			sig += fmt.Sprintf(", x%d", v)
@@ -158,8 +162,10 @@ func (p *product) load() {
 		for v := range p.n {
 			p.xs = append(p.xs, param(fmt.Sprintf("x%d", v)))
 		}
-		p.stride = param("stride")
-		if p.n > 3 {
+		if p.n <= 4 {
+			p.stride = param("stride")
+		}
+		if p.n == 4 {
 			p.strideThree = GP64()
 			LEAQ(Mem{Base: p.stride, Index: p.stride, Scale: 2}, p.strideThree)
 		}
@@ -175,6 +181,12 @@ func (p *product) at(v, disp int) Mem {
 // put stores the lowest element of x, the product with the v-th vector.
 func (p *product) put(x reg.VecVirtual, v int) {
 	m := Mem{Base: p.out}
+	if p.n > 4 {
+		// A loop with so many vectors has no register left for the stride.
+		p.next(v)
+		VMOVSS(x.AsX(), Mem{Base: p.place})
+		return
+	}
 	switch v {
 	case 1, 2:
 		m.Index, m.Scale = p.stride, uint8(4*v)
@@ -182,6 +194,16 @@ func (p *product) put(x reg.VecVirtual, v int) {
 		m.Index, m.Scale = p.strideThree, 4
 	}
 	VMOVSS(x.AsX(), m)
+}
+
+// next moves place to where the v-th vector's product goes.
+func (p *product) next(v int) {
+	if v == 0 {
+		p.place, p.stride = GP64(), param("stride")
+		MOVQ(p.out, p.place)
+		return
+	}
+	LEAQ(Mem{Base: p.place, Index: p.stride, Scale: 4}, p.place)
 }
 
 // nextRow ends the loop over rows, and the function.
