@@ -24,5 +24,6 @@ require (
 	github.com/mattn/go-runewidth v0.0.30 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/vbauerster/cupwriter v0.0.5 // indirect
+	golang.org/x/image v0.24.0
 	golang.org/x/tools v0.44.1-0.20260420230617-19499e7caabc // indirect
 )

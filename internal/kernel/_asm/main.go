@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	part := flag.String("part", "", "which file to write: convert, mix, measure, fused, copy, matmul, matmulprobe, attention, activation")
+	part := flag.String("part", "", "which file to write: convert, mix, measure, fused, copy, matmul, matmulprobe, attention, activation, train")
 	flag.Parse()
 	ConstraintExpr("!purego")
 	switch *part {
@@ -34,6 +34,8 @@ func main() {
 		attention()
 	case "activation":
 		activation()
+	case "train":
+		train()
 	case "matmulprobe":
 		probes()
 	default:

@@ -1,0 +1,419 @@
+package train
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"expo/internal/kernel"
+	"expo/weights/safetensors"
+	"expo/weights/tensor"
+)
+
+// The work folder of a run:
+//
+//	step-00000100/   the last saved state: a model directory like any other, with
+//	                 optimizer.safetensors and state.json
+//	train.jsonl      a line per step
+//
+// There is no state of random numbers: the order of rows is a function of the
+// seed and the step.
+
+// state is what changes from step to step.
+type state struct {
+	m      *Model
+	o      *Options
+	t      *task
+	m1, m2 []float32 // AdamW's moments
+	step   int       // steps done
+	saved  int       // steps in the last saved state
+	kept   string    // its folder, "" if there is none
+}
+
+// stateFile is state.json.
+type stateFile struct {
+	Key  string `json:"key"`
+	Step int    `json:"step"`
+}
+
+// ErrOtherRun is in the chain of the error for a work folder that holds the
+// state of another run: other data, options or start.
+var ErrOtherRun = errors.New("holds the state of another run")
+
+// digest sums up what a result depends on.
+type digest struct {
+	h   hash.Hash
+	buf []byte
+}
+
+func (d *digest) number(v uint64) {
+	d.h.Write(binary.LittleEndian.AppendUint64(nil, v))
+}
+
+func (d *digest) float(v float64) { d.number(math.Float64bits(v)) }
+
+func (d *digest) text(s string) {
+	d.number(uint64(len(s)))
+	d.h.Write([]byte(s))
+}
+
+func (d *digest) floats(x []float32) {
+	d.number(uint64(len(x)))
+	if d.buf == nil {
+		d.buf = make([]byte, 1<<16)
+	}
+	for len(x) > 0 {
+		n := min(len(x), len(d.buf)/4)
+		kernel.Narrow(d.buf, x[:n], kernel.F32)
+		d.h.Write(d.buf[:4*n])
+		x = x[n:]
+	}
+}
+
+func (d *digest) sequences(seqs []sequence) {
+	d.number(uint64(len(seqs)))
+	for _, s := range seqs {
+		d.number(uint64(s.from))
+		d.number(uint64(len(s.tokens)))
+		for _, id := range s.tokens {
+			d.buf = binary.LittleEndian.AppendUint32(d.buf[:0], uint32(id))
+			d.h.Write(d.buf)
+		}
+	}
+	d.buf = nil
+}
+
+// key identifies the run: everything that decides its result.
+func (s *state) key() string {
+	d := &digest{h: sha256.New()}
+	o := s.o
+	d.text(s.t.method)
+	d.text(runtime.GOARCH + " " + kernel.Implementations()[0])
+	for _, v := range []int{o.stepsFor(len(s.t.rows)), o.BatchSize, o.GradAccumulation, o.MaxLength} {
+		d.number(uint64(v))
+	}
+	for _, v := range []float64{o.LearningRate, o.Warmup, o.WeightDecay, o.Clip, o.Beta1, o.Beta2, o.Epsilon} {
+		d.float(v)
+	}
+	d.text(string(o.Schedule))
+	d.text(string(o.Compute))
+	d.number(o.Seed)
+	if s.t.digest != nil {
+		s.t.digest(d)
+	}
+	for _, p := range s.m.layout.list {
+		d.text(p.name)
+	}
+	d.floats(s.m.w)
+	return hex.EncodeToString(d.h.Sum(nil))
+}
+
+const (
+	statePrefix = "step-"
+	logName     = "train.jsonl"
+)
+
+// begin takes up the state in the work folder, if there is one, and opens the
+// log behind the lines that belong to it.
+func (s *state) begin(key string) (*logFile, error) {
+	if s.o.Work == "" {
+		return &logFile{}, nil
+	}
+	if err := os.MkdirAll(s.o.Work, 0o777); err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	entries, err := os.ReadDir(s.o.Work)
+	if err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	for _, e := range entries {
+		name := e.Name()
+		switch {
+		case strings.HasPrefix(name, "."+statePrefix):
+			// One that was never finished.
+			if err := os.RemoveAll(filepath.Join(s.o.Work, name)); err != nil {
+				return nil, fmt.Errorf("train: %w", err)
+			}
+		case strings.HasPrefix(name, statePrefix):
+			s.kept = filepath.Join(s.o.Work, name) // the last by name is the latest
+		}
+	}
+	if s.kept != "" {
+		if err := s.load(key); err != nil {
+			return nil, err
+		}
+		if s.o.Note != nil {
+			s.o.Note(fmt.Sprintf("going on after step %d", s.step))
+		}
+	}
+	return openLog(filepath.Join(s.o.Work, logName), s.step)
+}
+
+// load reads the state in s.kept.
+func (s *state) load(key string) error {
+	b, err := os.ReadFile(filepath.Join(s.kept, "state.json"))
+	if err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	var f stateFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		return fmt.Errorf("train: %s/state.json: %w", s.kept, err)
+	}
+	if f.Key != key {
+		return fmt.Errorf("train: %s %w", s.o.Work, ErrOtherRun)
+	}
+	if err := s.read("model.safetensors", "", s.m.w); err != nil {
+		return err
+	}
+	for prefix, x := range map[string][]float32{"exp_avg.": s.m1, "exp_avg_sq.": s.m2} {
+		if err := s.read("optimizer.safetensors", prefix, x); err != nil {
+			return err
+		}
+	}
+	s.step, s.saved = f.Step, f.Step
+	return nil
+}
+
+// read fills x, laid out as the model is, from a file of s.kept.
+func (s *state) read(file, prefix string, x []float32) error {
+	path := filepath.Join(s.kept, file)
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	r, err := safetensors.NewReader(f, info.Size())
+	if err != nil {
+		return fmt.Errorf("train: %s: %w", path, err)
+	}
+	byName := map[string]tensor.Tensor{}
+	for t := range r.Tensors() {
+		byName[t.Name] = t
+	}
+	for _, p := range s.m.layout.list {
+		t, ok := byName[prefix+p.name]
+		if !ok || t.DType != tensor.F32 || t.Elements() != int64(p.n) {
+			return fmt.Errorf("train: %s does not hold %s of this model", path, prefix+p.name)
+		}
+		if err := t.ReadFloat32(x[p.at:p.at+p.n], 0); err != nil {
+			return fmt.Errorf("train: %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// save writes the state beside the former one, which it removes afterwards.
+func (s *state) save(log *logFile, key string) error {
+	if err := log.sync(); err != nil {
+		return err
+	}
+	if err := s.write(key); err != nil {
+		return fmt.Errorf("train: saving step %d: %w", s.step, err)
+	}
+	s.saved = s.step
+	return nil
+}
+
+// stopped saves what an interrupted run has done, and passes its error on.
+func (s *state) stopped(log *logFile, key string, err error) error {
+	if s.o.Work == "" || s.o.SaveEvery < 0 || s.step == s.saved {
+		return err
+	}
+	return errors.Join(err, s.save(log, key))
+}
+
+func (s *state) write(key string) error {
+	name := fmt.Sprintf("%s%08d", statePrefix, s.step)
+	stage, target := filepath.Join(s.o.Work, "."+name), filepath.Join(s.o.Work, name)
+	if err := os.RemoveAll(stage); err != nil {
+		return err
+	}
+	if err := os.Mkdir(stage, 0o777); err != nil {
+		return err
+	}
+	list := func(prefix string, x []float32) (ts []tensor.Tensor) {
+		for _, p := range s.m.layout.list {
+			ts = append(ts, tensor.Tensor{Name: prefix + p.name, DType: tensor.F32, Shape: p.shape, Data: floats(x[p.at : p.at+p.n])})
+		}
+		safetensors.Sort(ts)
+		return ts
+	}
+	if err := writeTensors(filepath.Join(stage, "model.safetensors"), list("", s.m.w)); err != nil {
+		return err
+	}
+	if err := writeTensors(filepath.Join(stage, "optimizer.safetensors"), append(list("exp_avg.", s.m1), list("exp_avg_sq.", s.m2)...)); err != nil {
+		return err
+	}
+	files, err := s.m.allFiles()
+	if err != nil {
+		return err
+	}
+	if files["state.json"], err = document(stateFile{key, s.step}); err != nil {
+		return err
+	}
+	for name, b := range files {
+		path := filepath.Join(stage, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			return err
+		}
+		if err := writeFile(path, func(w *bufio.Writer) error { _, err := w.Write(b); return err }); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(stage); err != nil {
+		return err
+	}
+	// A killed run can leave a state of this very step only if it is complete.
+	if err := os.RemoveAll(target); err != nil {
+		return err
+	}
+	if err := os.Rename(stage, target); err != nil {
+		return err
+	}
+	if err := syncDir(s.o.Work); err != nil {
+		return err
+	}
+	if s.kept != "" && s.kept != target {
+		if err := os.RemoveAll(s.kept); err != nil {
+			return err
+		}
+	}
+	s.kept = target
+	return nil
+}
+
+func writeTensors(path string, ts []tensor.Tensor) error {
+	return writeFile(path, func(w *bufio.Writer) error {
+		return safetensors.Write(w, ts, map[string]string{"format": "pt"})
+	})
+}
+
+// writeFile writes a file and waits until it is on the disk.
+func writeFile(path string, f func(*bufio.Writer) error) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(file, 1<<20)
+	err = f(w)
+	if err == nil {
+		err = w.Flush()
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}
+
+// syncDir makes a directory's entries durable where the system can.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// allFiles are the small files of a model directory.
+func (m *Model) allFiles() (map[string][]byte, error) {
+	c, err := m.view("model")
+	if err != nil {
+		return nil, err
+	}
+	names, err := c.SmallFiles()
+	if err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{}
+	for _, name := range names {
+		if files[name], err = fs.ReadFile(c.Files(), name); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// logFile is train.jsonl; the zero value takes everything and keeps nothing.
+type logFile struct{ f *os.File }
+
+// openLog opens a log and takes off the lines after a step, which the run will
+// write again.
+func openLog(path string, step int) (*logFile, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	keep := 0
+	for rest := b; ; {
+		i := bytes.IndexByte(rest, '\n')
+		var line struct{ Step int }
+		if i < 0 || json.Unmarshal(rest[:i], &line) != nil || line.Step > step {
+			break
+		}
+		keep += i + 1
+		rest = rest[i+1:]
+	}
+	if err := f.Truncate(int64(keep)); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	if _, err := f.Seek(int64(keep), 0); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	return &logFile{f}, nil
+}
+
+func (l *logFile) write(s Step) error {
+	if l.f == nil {
+		return nil
+	}
+	b, err := json.Marshal(s)
+	if err == nil {
+		_, err = l.f.Write(append(b, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	return nil
+}
+
+func (l *logFile) sync() error {
+	if l.f == nil {
+		return nil
+	}
+	if err := l.f.Sync(); err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	return nil
+}
+
+func (l *logFile) close() {
+	if l.f != nil {
+		l.f.Close()
+	}
+}
