@@ -1,0 +1,75 @@
+package alpacaeval
+
+import (
+	"math"
+	"slices"
+	"testing"
+)
+
+// TestChoose compares with cross-validation by liblinear's fits alone, on
+// published rows where they are there.
+func TestChoose(t *testing.T) {
+	var problems []*problem
+	for seed := range uint64(6) {
+		j, ref, gamed := synthetic(150+60*int(seed), seed)
+		for _, glm := range []GLM{V1, NoReg, Minimal} {
+			p, err := newProblem(j, ref, LCOptions{GLM: glm, Gamed: gamed})
+			if err != nil {
+				t.Fatal(err)
+			}
+			problems = append(problems, p)
+		}
+	}
+	all := make([]int, len(Grid()))
+	for g := range all {
+		all[g] = g
+	}
+	compare := func(problems []*problem) (worst float64) {
+		for _, p := range problems {
+			for _, rule := range []Folds{Introsort, Mod5} {
+				fold := rule.deal(p.n)
+				want, _ := p.scores(fold, Grid(), func(f *fit, train []int, grid []float64) ([][]float64, bool) {
+					return p.solveThese(f, train, grid, all), true
+				})
+				best := slices.Index(want, slices.Max(want))
+				if got := p.choose(rule); got != Grid()[best] {
+					t.Errorf("%s, %d rows, %s: C = %v, want %v", p.glm, p.n, rule, got, Grid()[best])
+				}
+				optimum, ok := p.scores(fold, Grid(), p.followOptimum)
+				if !ok {
+					t.Errorf("%s, %d rows, %s: lost the optimum", p.glm, p.n, rule)
+					continue
+				}
+				for g := range want {
+					if p.glm == V1 {
+						worst = max(worst, math.Abs(optimum[g]-want[g]))
+					}
+				}
+			}
+		}
+		return worst
+	}
+	compare(problems)
+	if testing.Short() {
+		return
+	}
+	dir := testdata(t)
+	sets, _ := readSets(t, dir)
+	gamed, ref := readInputs(t, dir)
+	problems = nil
+	for i, s := range sets {
+		if err := s.Place(ByPosition, ref); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := newProblem(s, ref, LCOptions{Gamed: gamed}); err != nil {
+			t.Fatal(err)
+		} else if !p.self && i%4 == 0 {
+			problems = append(problems, p)
+		}
+	}
+	worst := compare(problems)
+	t.Logf("%d published sets: scores of the optimum differ by up to %.2g", len(problems), worst)
+	if worst > nearTie/4 {
+		t.Errorf("scores differ by %v: too much for what counts as a tie", worst)
+	}
+}
