@@ -24,11 +24,22 @@
 // # Arithmetic
 //
 // Weights stay in memory in the format they are stored in. Sums of products
-// are float32. A model of BF16 weights rounds to bfloat16 wherever
+// are float32. A checkpoint of BF16 weights rounds to bfloat16 wherever
 // transformers does when it runs the model in that type, so that the same
-// tokens win; logits are then bfloat16 values too. All others keep float32
-// throughout.
+// tokens win; logits are then bfloat16 values too. All others, and every GGUF
+// file, keep float32 between operations, as llama.cpp does. A vector is rounded
+// for the product alone: to bfloat16 where weights are BF16, and to 8 bits, with
+// a scale for each block, where they are quantized.
 //
-// Memory is the weights, 64-position pages of keys and values (2 bytes per
-// value for BF16 models, otherwise 4), and buffers for 512 tokens.
+// In quantized models, that rounding makes logits uncertain by tenths. A
+// difference in the last bit of a sum moves a value across the border between
+// two steps; a step is thousands of times that difference, and moves others in
+// the next layer. So another order of additions, on another kind of processor or
+// in another program, changes logits about as much as any other change would,
+// and llama.cpp's own differ as much with the number of tokens that it reads
+// together. scripts/against_llamacpp.py measures both.
+//
+// Memory is the weights, 64-position pages of keys and values (4 bytes per
+// value for F32 models, otherwise 2: BF16 where states are, else F16), and
+// buffers for 512 tokens.
 package model

@@ -7,6 +7,7 @@ import (
 	"os"
 	"testing"
 
+	"expo/internal/kernel"
 	"expo/weights/gguf"
 )
 
@@ -48,8 +49,9 @@ func TestStoriesGGUF(t *testing.T) {
 	}
 }
 
-// smallGGUF is a llama of one layer and four tokens, all weights 1.
-func smallGGUF() []byte {
+// smallGGUF is a llama of one layer and four tokens, all weights 1, matrices in
+// BF16 or F32.
+func smallGGUF(bf16 bool) []byte {
 	var head, data []byte
 	u32 := func(v uint32) { head = binary.LittleEndian.AppendUint32(head, v) }
 	u64 := func(v int) { head = binary.LittleEndian.AppendUint64(head, uint64(v)) }
@@ -93,14 +95,18 @@ func smallGGUF() []byte {
 			u64(d)
 			n *= d
 		}
-		u32(0)
+		one := []byte{0, 0, 0x80, 0x3F}
+		if bf16 && len(t.shape) > 1 {
+			u32(uint32(gguf.BF16))
+			one = one[2:]
+		} else {
+			u32(uint32(gguf.F32))
+		}
 		for len(data)%32 != 0 {
 			data = append(data, 0)
 		}
 		u64(len(data))
-		for range n {
-			data = binary.LittleEndian.AppendUint32(data, 0x3F800000)
-		}
+		data = append(data, bytes.Repeat(one, n)...)
 	}
 	for len(head)%32 != 0 {
 		head = append(head, 0)
@@ -109,7 +115,7 @@ func smallGGUF() []byte {
 }
 
 func TestSmallGGUF(t *testing.T) {
-	b := smallGGUF()
+	b := smallGGUF(false)
 	r, err := gguf.NewReader(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
@@ -129,6 +135,49 @@ func TestSmallGGUF(t *testing.T) {
 			if v < 3.99 || v > 4 {
 				t.Errorf("logits %v, want 4", l)
 			}
+		}
+	}
+}
+
+// TestCacheFormat tells in which format keys and values are kept, and that the
+// states of a GGUF file are not rounded.
+func TestCacheFormat(t *testing.T) {
+	wide := func(name string) []byte {
+		g := golden(t, name)
+		return changed(t, g, map[string]any{"hidden_size": 64, "intermediate_size": 96, "head_dim": 32})
+	}
+	hf := func(config []byte, opt LoadOptions) *Model {
+		return goldenModel(t, goldenCase{Config: config}, opt)
+	}
+	file := func(bf16 bool) *Model {
+		b := smallGGUF(bf16)
+		r, err := gguf.NewReader(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := LoadGGUF(context.Background(), r, LoadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(m.Close)
+		return m
+	}
+	for _, c := range []struct {
+		name  string
+		m     *Model
+		kv    kernel.Format
+		round bool
+	}{
+		{"F32", hf(golden(t, "llama").Config, LoadOptions{}), kernel.F32, false},
+		{"F16", hf(golden(t, "llama f16").Config, LoadOptions{}), kernel.F16, false},
+		{"BF16", hf(golden(t, "llama bf16").Config, LoadOptions{}), kernel.BF16, true},
+		{"F32 to Q8_0", hf(wide("llama"), LoadOptions{Quantize: Q8_0}), kernel.F16, false},
+		{"BF16 to Q8_0", hf(wide("llama bf16"), LoadOptions{Quantize: Q8_0}), kernel.F16, false},
+		{"GGUF F32", file(false), kernel.F32, false},
+		{"GGUF BF16", file(true), kernel.F16, false},
+	} {
+		if c.m.kv != c.kv || c.m.round != c.round {
+			t.Errorf("%s: format %d, rounding %v; want %d, %v", c.name, c.m.kv, c.m.round, c.kv, c.round)
 		}
 	}
 }

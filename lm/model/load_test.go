@@ -353,7 +353,7 @@ func FuzzParseConfig(f *testing.F) {
 
 // FuzzGGUF loads files that may be anything.
 func FuzzGGUF(f *testing.F) {
-	f.Add(smallGGUF())
+	f.Add(smallGGUF(false))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := gguf.NewReader(bytes.NewReader(b), int64(len(b)))
 		if err != nil {

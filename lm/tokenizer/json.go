@@ -85,10 +85,10 @@ func parseJSON(b []byte) (*Tokenizer, error) {
 		Model         *jsonModel   `json:"model"`
 	}
 	if err := json.Unmarshal(b, &f); err != nil {
-		return nil, fmt.Errorf("tokenizer.json: %w", err)
+		return nil, err
 	}
 	if f.Model == nil {
-		return nil, errors.New("tokenizer.json: has no model")
+		return nil, errors.New("has no model")
 	}
 	if err := checkGrowth("normalizer", f.Normalizer); err != nil {
 		return nil, err
