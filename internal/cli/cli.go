@@ -126,7 +126,7 @@ Hugging Face cache holds; an existing path wins, hf:// forces the Hub.
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "print more")
 	f.BoolVar(&a.json, "json", false, "print one JSON document on standard output, errors as JSON on standard error")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.extrapolate(), a.diff(), a.inspect(), a.verify(), a.generate(), a.score(), a.tokenize(), a.version())
+	root.AddCommand(a.extrapolate(), a.diff(), a.inspect(), a.verify(), a.generate(), a.score(), a.tokenize(), a.eval(), a.serve(), a.export(), a.train(), a.search(), a.version())
 	root.CompletionOptions.HiddenDefaultCmd = false
 	return root
 }

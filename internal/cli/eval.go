@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"expo/eval"
+)
+
+func (a *app) eval() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "eval",
+		Short: "Measure a model on a benchmark",
+		Long: `Let a model answer a benchmark's questions, have the answers judged, and compute
+the benchmark's own figures. Every answer and every judgment is kept in a log as it
+arrives; the same command resumes where it was stopped, and pays for nothing twice.
+` + exitHelp,
+	}
+	cmd.AddCommand(a.evalAlpaca(), a.evalMTBench())
+	return cmd
+}
+
+// openLog opens the log of a run, and says what it finds there.
+func (a *app) openLog(path string) (*eval.Log, error) {
+	log, err := eval.OpenLog(path)
+	if err != nil {
+		if errors.Is(err, eval.ErrLocked) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w (delete or move the file to start over)", err)
+	}
+	if n := log.Dropped(); n > 0 {
+		a.say("%s: the last line was cut short and is dropped (%d bytes)", path, n)
+	}
+	return log, nil
+}

@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+
+	"expo"
+	"expo/lm/chat"
+	"expo/lm/generate/local"
+	"expo/lm/model"
+	"expo/serve"
+	"expo/weights/checkpoint"
+)
+
+// openServed loads the model or the pair that is served.
+func (f *serveFlags) openServed(ctx context.Context, opt *serve.Options, args []string) (done func(), err error) {
+	if f.sft != "" || f.aligned != "" {
+		if len(args) > 0 {
+			return nil, usagef("a MODEL and --sft, --aligned contradict each other")
+		}
+		return f.openDial(ctx, opt)
+	}
+	if len(f.alphas) > 0 {
+		return nil, usagef("--alpha needs --sft and --aligned")
+	}
+	if len(args) == 0 {
+		return nil, usagef("needs a MODEL, or --sft and --aligned")
+	}
+	opt.Name = strings.TrimSuffix(filepath.Base(strings.TrimRight(args[0], "/")), ".gguf")
+	e, _, err := f.open(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	opt.Engine = e.Engine
+	return func() { e.Model().Close(); e.close() }, nil
+}
+
+// openDial loads both ends of a pair, and says how to make the models between
+// and beyond them.
+func (f *serveFlags) openDial(ctx context.Context, opt *serve.Options) (done func(), err error) {
+	load, err := f.loadOptions()
+	if err != nil {
+		return nil, err
+	}
+	if err := f.complete(); err != nil {
+		return nil, err
+	}
+	if len(f.alphas) == 0 {
+		f.alphas = []string{servedAlpha}
+	}
+	at, err := f.options()
+	if err != nil {
+		return nil, err
+	}
+	cache, err := parseSize(f.cacheSize)
+	if err != nil {
+		return nil, usagef("--cache-size: %w", err)
+	}
+	p, err := openPair(f.sft, f.aligned)
+	if err != nil {
+		return nil, err
+	}
+	var engines []*local.Engine
+	done = func() {
+		for _, e := range engines {
+			e.Model().Close()
+		}
+		p.Close()
+	}
+	defer func() {
+		if err != nil {
+			done()
+			done = nil
+		}
+	}()
+	// What cannot be extrapolated is told before anything is loaded.
+	view, err := expo.Extrapolate(p.Pair, at)
+	if err != nil {
+		return
+	}
+	source, err := f.template(p)
+	if err != nil {
+		return
+	}
+	open := func(ctx context.Context, c *checkpoint.Checkpoint) (*local.Engine, error) {
+		c, err := dressed(c, source)
+		if err != nil {
+			return nil, err
+		}
+		return local.Open(ctx, c, load, local.Options{MaxBatch: f.maxBatch})
+	}
+	for _, c := range []*checkpoint.Checkpoint{p.SFT, p.Aligned} {
+		var e *local.Engine
+		if e, err = open(ctx, c); err != nil {
+			return
+		}
+		engines = append(engines, e)
+	}
+	opt.Pair = &serve.Pair{
+		SFT: engines[0], Aligned: engines[1], Alpha: at.Alpha, CacheBytes: cache,
+		Mix: func(ctx context.Context, alpha float64, into *local.Engine) (*local.Engine, error) {
+			o, c := at, view
+			if alpha != at.Alpha {
+				var err error
+				o.Alpha = alpha
+				if c, err = expo.Extrapolate(p.Pair, o); err != nil {
+					return nil, err
+				}
+			}
+			if into != nil {
+				return into, into.Update(ctx, c)
+			}
+			return open(ctx, c)
+		},
+	}
+	return
+}
+
+// template is the chat template of both ends where it is not each one's own:
+// that of --chat-template, or the one that the other end has.
+func (f *serveFlags) template(p *pair) (string, error) {
+	if f.chatTemplate != "" {
+		t, err := chatTemplate(f.chatTemplate, nil)
+		if err != nil {
+			return "", err
+		}
+		return t.Source(), nil
+	}
+	sft, err := chat.Load(p.SFT.Files())
+	if err == nil {
+		if _, err = chat.Load(p.Aligned.Files()); err == nil {
+			return "", nil // each has one
+		}
+		return sft.Source(), nil
+	}
+	if aligned, err := chat.Load(p.Aligned.Files()); err == nil {
+		return aligned.Source(), nil
+	}
+	return "", nil
+}
+
+// dressed is a checkpoint with a chat template in place of its own.
+func dressed(c *checkpoint.Checkpoint, source string) (*checkpoint.Checkpoint, error) {
+	if source == "" {
+		return c, nil
+	}
+	files := checkpoint.Overlay(c.Files(), map[string][]byte{"chat_template.jinja": []byte(source)})
+	return checkpoint.New(c.Name(), c.Shards(), files)
+}
+
+// loadOptions are what the flags say about loading.
+func (f *engineFlags) loadOptions() (model.LoadOptions, error) {
+	load := model.LoadOptions{Jobs: f.jobs, NoMap: f.noMap}
+	switch strings.ToLower(f.quantize) {
+	case "":
+	case "q8_0":
+		load.Quantize = model.Q8_0
+	default:
+		return load, usagef("--quantize %s: use q8_0", f.quantize)
+	}
+	return load, nil
+}
+
+// forwardTokens is how many tokens forward reads at a time, so that answers
+// under way go on between.
+const forwardTokens = 256
+
+// forward computes the logits after every token of a text.
+func forward(ctx context.Context, e *local.Engine, ids []int, f func(i int, logits []float32)) error {
+	m := e.Model()
+	cache := m.NewCache()
+	defer cache.Free()
+	step := forwardTokens
+	if m.FeedWhole(len(ids)) {
+		step = len(ids)
+	}
+	for lo := 0; lo < len(ids); lo += step {
+		part := ids[lo:min(lo+step, len(ids))]
+		want := make([]int, len(part))
+		for i := range want {
+			want[i] = i
+		}
+		s := model.Step{Cache: cache, Tokens: part, Want: want, Logits: func(i int, logits []float32) { f(lo+i, logits) }}
+		if err := m.Forward(ctx, []model.Step{s}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
