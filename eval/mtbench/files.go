@@ -82,23 +82,14 @@ func ReadAnswers(r io.Reader) ([]Answer, error) {
 func ReadJudgments(r io.Reader) ([]Judgment, []PairJudgment, error) {
 	var single []Judgment
 	var pairs []PairJudgment
-	_, err := readLines(r, "judgments", func(raw *json.RawMessage) error {
-		var kind struct {
-			G1Winner *string      `json:"g1_winner"`
-			Winner   *string      `json:"winner"` // of older files, in place of both
-			Score    *json.Number `json:"score"`
-		}
-		if err := json.Unmarshal(*raw, &kind); err != nil {
-			return err
-		}
+	_, err := readLines(r, "judgments", func(l *judgmentLine) error {
 		switch {
-		case kind.G1Winner != nil || kind.Winner != nil:
-			var p PairJudgment
-			if err := json.Unmarshal(*raw, &p); err != nil {
-				return err
-			}
-			if kind.G1Winner == nil {
-				p.G1Winner, p.G2Winner = *kind.Winner, *kind.Winner
+		case l.G1Winner != nil || l.Winner != nil:
+			p := PairJudgment{l.QuestionID, l.Model1, l.Model2, "", l.G2Winner, l.Judge, l.G1UserPrompt, l.G1Judgment, l.G2UserPrompt, l.G2Judgment, l.Turn, l.Tstamp}
+			if l.G1Winner != nil {
+				p.G1Winner = *l.G1Winner
+			} else {
+				p.G1Winner, p.G2Winner = *l.Winner, *l.Winner
 			}
 			for _, w := range []string{p.G1Winner, p.G2Winner} {
 				if w != "model_1" && w != "model_2" && w != "tie" && w != "error" {
@@ -106,24 +97,43 @@ func ReadJudgments(r io.Reader) ([]Judgment, []PairJudgment, error) {
 				}
 			}
 			pairs = append(pairs, p)
-		case kind.Score != nil:
-			var j Judgment
-			if err := json.Unmarshal(*raw, &j); err != nil {
-				return err
+		case l.Score != nil:
+			if l.Turn != 1 && l.Turn != 2 {
+				return fmt.Errorf("question %d: turn %d, want 1 or 2", l.QuestionID, l.Turn)
 			}
-			if j.Turn != 1 && j.Turn != 2 {
-				return fmt.Errorf("question %d: turn %d, want 1 or 2", j.QuestionID, j.Turn)
+			if l.Model == "" {
+				return fmt.Errorf("question %d: no model", l.QuestionID)
 			}
-			if j.Model == "" {
-				return fmt.Errorf("question %d: no model", j.QuestionID)
-			}
-			single = append(single, j)
+			single = append(single, Judgment{l.QuestionID, l.Model, l.Judge, l.UserPrompt, l.Judgment, *l.Score, l.Turn, l.Tstamp})
 		default:
 			return errors.New("neither a score nor a winner; is this FastChat's model_judgment/JUDGE_single.jsonl or _pair.jsonl?")
 		}
 		return nil
 	})
 	return single, pairs, err
+}
+
+// judgmentLine has the fields of both kinds, so that a line is decoded once.
+type judgmentLine struct {
+	QuestionID int      `json:"question_id"`
+	Judge      []string `json:"judge"`
+	Turn       int      `json:"turn"`
+	Tstamp     float64  `json:"tstamp"`
+
+	Model      string        `json:"model"`
+	UserPrompt string        `json:"user_prompt"`
+	Judgment   string        `json:"judgment"`
+	Score      *judge.Rating `json:"score"`
+
+	Model1       string  `json:"model_1"`
+	Model2       string  `json:"model_2"`
+	G1Winner     *string `json:"g1_winner"`
+	G2Winner     string  `json:"g2_winner"`
+	Winner       *string `json:"winner"` // of older files, in place of both
+	G1UserPrompt string  `json:"g1_user_prompt"`
+	G1Judgment   string  `json:"g1_judgment"`
+	G2UserPrompt string  `json:"g2_user_prompt"`
+	G2Judgment   string  `json:"g2_judgment"`
 }
 
 // readLines decodes JSON lines. Blank ones count for nothing.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 
 	"expo/eval"
 	"expo/eval/judge"
@@ -79,11 +80,11 @@ func Score(js []Judgment, opt ScoreOptions) []Scores {
 	for _, q := range opt.Questions {
 		category[q.ID] = q.Category
 	}
-	type group struct{ model, judge string }
-	var order []group
-	rows := map[group][]Judgment{}
+	type rated struct{ model, judge string }
+	var order []rated
+	rows := map[rated][]Judgment{}
 	for _, j := range js {
-		g := group{j.Model, ""}
+		g := rated{j.Model, ""}
 		if len(j.Judge) > 0 {
 			g.judge = j.Judge[0]
 		}
@@ -92,13 +93,16 @@ func Score(js []Judgment, opt ScoreOptions) []Scores {
 		}
 		rows[g] = append(rows[g], j)
 	}
-	var out []Scores
-	for _, g := range order {
-		s := Scores{Model: g.model, Judge: g.judge}
-		s.add(rows[g], category, opt.Strict)
-		s.figures(opt.Draws)
-		out = append(out, s)
+	out := make([]Scores, len(order))
+	var group sync.WaitGroup
+	for i, g := range order {
+		group.Go(func() {
+			out[i] = Scores{Model: g.model, Judge: g.judge}
+			out[i].add(rows[g], category, opt.Strict)
+			out[i].figures(opt.Draws)
+		})
 	}
+	group.Wait()
 	return out
 }
 

@@ -70,7 +70,8 @@ several models and files, compressed or not.
 
 Questions, judge prompts and gpt-4's reference answers are fetched from FastChat,
 checked, and kept; flags take files in their place. The references are used with
-every judge.
+every judge. With servers, -j is how many requests are under way at once (16 by
+default); --max-cost bounds what all of them may cost.
 ` + exitHelp,
 		Example: `  expo eval mtbench out --judge-model gpt-4.1-2025-04-14 -o run
   expo eval mtbench --sft SFT --aligned DPO --alpha 0.3 --judge judge.gguf -o run

@@ -111,8 +111,8 @@ func (r *mtbenchResult) page(doc mtbenchJSON) *report.Page {
 	p.Lead = append(p.Lead, "80 questions of two turns each, each answer rated from 1 to 10 by "+strings.Join(doc.Judges, ", ")+".")
 	p.Lead = append(p.Lead, r.warnings...)
 	if len(r.scores) > 0 {
-		for i, s := range r.scores {
-			if i == 4 {
+		for _, s := range r.scores {
+			if len(r.scores) > 3 { // the table shows more at a glance
 				break
 			}
 			p.Facts = append(p.Facts, report.Fact{Name: mtbench.Label(r.scores, s), Value: fmt.Sprintf("%.2f", s.All.Value), Note: fmt.Sprintf("%d ratings, %s", s.All.N, interval(s.All.CI))})

@@ -108,8 +108,8 @@ func (a *app) mtbenchFinish(r *mtbenchResult, single []mtbench.Judgment, pairs [
 	if len(pairs) > 0 {
 		r.games, r.bias = mtbench.ScorePairs(pairs, r.f.draws)
 	}
-	if r.f.limit > 0 {
-		r.warnings = append(r.warnings, fmt.Sprintf("the first %d questions only", r.f.limit))
+	if n := r.f.limit; n > 0 && n == len(r.questions) {
+		r.warnings = append(r.warnings, fmt.Sprintf("--limit %d: a part of the questions only", n))
 	}
 	for _, s := range r.scores {
 		r.warnings = append(r.warnings, s.Warnings()...)
@@ -167,17 +167,27 @@ func (r *mtbenchResult) judges() []string {
 	return out
 }
 
-// differences compare each model with the one before it whose name its own is
-// made of, as X-ExPO with X, or with --baseline.
+// differences compare each model with the one whose name its own is made of, as
+// X-ExPO with X, two models with each other, all with --baseline, and ratings of
+// the same model by two judges, which tells by how much the judges differ.
 func (r *mtbenchResult) differences() []mtbench.Difference {
 	var out []mtbench.Difference
-	for _, s := range r.scores {
-		for _, base := range r.scores {
-			if base.Judge != s.Judge || base.Model == s.Model {
-				continue
+	for i, s := range r.scores {
+		for k, base := range r.scores {
+			compared := false
+			switch {
+			case base.Model == s.Model:
+				compared = k < i
+			case base.Judge != s.Judge:
+			case r.f.baseline != "":
+				compared = base.Model == r.f.baseline
+			default:
+				compared = strings.HasPrefix(s.Model, base.Model+"-ExPO") || len(r.scores) == 2 && k < i
 			}
-			if base.Model == r.f.baseline || r.f.baseline == "" && (strings.HasPrefix(s.Model, base.Model+"-ExPO") || len(r.scores) == 2 && s.Model == r.scores[1].Model) {
-				out = append(out, mtbench.Compare(s, base, r.f.draws))
+			if compared {
+				d := mtbench.Compare(s, base, r.f.draws)
+				d.Model, d.Than = mtbench.Label(r.scores, s), mtbench.Label(r.scores, base)
+				out = append(out, d)
 			}
 		}
 	}

@@ -3,6 +3,7 @@
 package cli_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -72,12 +74,17 @@ func (s *chatServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	s.keys[req.Header.Get("Authorization")] = true
 	fault := 0
 	if s.faulty && n%3 == 2 {
-		fault = 1 + n/3%6
+		if fault = 1 + n/3%6; fault == 6 && n > 40 { // each takes the time that an answer has
+			fault = 2
+		}
 		s.faults++
 	}
 	delay := s.delay
 	s.mu.Unlock()
-	time.Sleep(delay)
+	select {
+	case <-time.After(delay):
+	case <-req.Context().Done():
+	}
 	switch fault {
 	case 0:
 		w.Write(doc)
@@ -208,7 +215,7 @@ func TestMTBenchKilled(t *testing.T) {
 	model.delay, grade.delay = 5*time.Millisecond, 5*time.Millisecond
 	dir := filepath.Join(t.TempDir(), "run")
 	args := append([]string{"eval", "mtbench", "--base-url", model.URL, "--judge-base-url", grade.URL, "-o", dir, "--json",
-		"--timeout", "300ms", "--judge-timeout", "300ms", "--retry-wait", "10ms", "--judge-retry-wait", "10ms", "--attempts", "20", "--judge-attempts", "20", "-j", "4"}, benchFiles(t, 5)...)
+		"--timeout", "1500ms", "--judge-timeout", "1500ms", "--retry-wait", "10ms", "--judge-retry-wait", "10ms", "--attempts", "20", "--judge-attempts", "20", "-j", "4"}, benchFiles(t, 5)...)
 	command := func() *exec.Cmd {
 		cmd := program(t, args...)
 		cmd.Env = append(os.Environ(), "OPENAI_API_KEY="+key)
@@ -467,5 +474,96 @@ func TestMTBenchBudget(t *testing.T) {
 	status, stdout, stderr := run(t, program(t, append(args, "--max-cost", "1")...))
 	if status != 0 || s.requests != 16 || !strings.HasSuffix(strings.TrimSpace(stdout), "org_served.jsonl") {
 		t.Errorf("exit status %d after %d requests in all, want 0 after 16: %s %s", status, s.requests, stdout, stderr)
+	}
+}
+
+// TestMTBenchServed has a pair answer in this process, and through a server of
+// its own: the answers are the same, sampled ones included.
+func TestMTBenchServed(t *testing.T) {
+	sft, aligned := speakingPair(t)
+	bench := benchFiles(t, 1)
+	dir := t.TempDir()
+	local := append([]string{"eval", "mtbench", "--sft", sft, "--aligned", aligned, "--alpha", "0.5", "--name", "m", "--max-tokens", "12", "-o", filepath.Join(dir, "local")}, bench...)
+	if status, _, stderr := run(t, program(t, append(local, "--answers-only")...)); status != 0 {
+		t.Fatalf("exit status %d: %s", status, stderr)
+	}
+	server := program(t, "serve", "--sft", sft, "--aligned", aligned, "--listen", "127.0.0.1:0", "-q")
+	out, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer server.Wait()
+	defer server.Process.Kill()
+	url, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := append([]string{"eval", "mtbench", "--base-url", strings.TrimSpace(url), "--model", "expo@0.5", "--name", "m", "--max-tokens", "12", "--answers-only", "-o", filepath.Join(dir, "served")}, bench...)
+	if status, _, stderr := run(t, program(t, served...)); status != 0 {
+		t.Fatalf("exit status %d: %s", status, stderr)
+	}
+	var turns [2][]string
+	for i, where := range []string{"local", "served"} {
+		b, err := os.ReadFile(filepath.Join(dir, where, "model_answer", "m.jsonl"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			var a struct{ Choices []struct{ Turns []string } }
+			if err := json.Unmarshal([]byte(line), &a); err != nil || len(a.Choices) != 1 {
+				t.Fatalf("%s: %v", line, err)
+			}
+			turns[i] = append(turns[i], a.Choices[0].Turns...)
+		}
+	}
+	if len(turns[0]) != 16 || !slices.Equal(turns[0], turns[1]) {
+		t.Errorf("answers in this process are\n%q, served ones\n%q", turns[0], turns[1])
+	}
+	// A judge that cannot judge: everything is counted, nothing averaged in.
+	status, stdout, stderr := run(t, program(t, append(local, "--judge", aligned, "--judge-max-tokens", "2", "--json")...))
+	doc := parse(t, stdout)
+	if m := doc.Models["m"]; status != 4 || m.All != nil || m.N != 0 || m.Unparsed != 16 {
+		t.Errorf("exit status %d: %s %s", status, stdout, stderr)
+	}
+}
+
+// TestMTBenchInterrupted ends a run by ^C, while a request is under way and
+// while one waits to be tried again.
+func TestMTBenchInterrupted(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		s := newChatServer(t, func([]string) string { return "x" })
+		s.delay = 10 * time.Second
+		if fails {
+			s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				s.mu.Lock()
+				s.requests++
+				s.mu.Unlock()
+				w.WriteHeader(http.StatusServiceUnavailable)
+			})
+		}
+		args := append([]string{"eval", "mtbench", "--base-url", s.URL, "--model", "m", "--dialect", "openai", "--answers-only", "-o", filepath.Join(t.TempDir(), "run")}, benchFiles(t, 1)...)
+		cmd := program(t, args...)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for start := time.Now(); time.Since(start) < 20*time.Second; time.Sleep(5 * time.Millisecond) {
+			s.mu.Lock()
+			n := s.requests
+			s.mu.Unlock()
+			if n > 0 {
+				break
+			}
+		}
+		start := time.Now()
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+		if got := cmd.ProcessState.ExitCode(); got != 130 || time.Since(start) > 5*time.Second || !strings.Contains(stderr.String(), "is kept") {
+			t.Errorf("exit status %d after %v, want 130 at once: %s", got, time.Since(start), stderr.String())
+		}
 	}
 }

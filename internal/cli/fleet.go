@@ -64,6 +64,7 @@ type spendFlags struct {
 	maxCost float64
 	prices  string
 	yes     bool
+	budget  *openai.Budget // made when the first fleet needs it
 }
 
 func (f *spendFlags) add(cmd *cobra.Command) {
@@ -79,24 +80,15 @@ type servers struct {
 	model  string
 	price  openai.Price
 	priced bool // the price is known
-	urls   []string
 }
 
 // open makes the fleet, and finds out the model's name if it is not given.
-// spent is what others of the same command have spent.
-func (f *fleetFlags) open(ctx context.Context, a *app, spend *spendFlags, spent float64) (*servers, error) {
+func (f *fleetFlags) open(ctx context.Context, a *app, spend *spendFlags) (*servers, error) {
 	opt, err := f.options(a)
 	if err != nil {
 		return nil, err
 	}
 	s := &servers{model: f.model}
-	for _, u := range opt.BaseURLs {
-		if p, err := url.Parse(u); err == nil {
-			p.User, p.RawQuery = nil, ""
-			u = p.String()
-		}
-		s.urls = append(s.urls, u)
-	}
 	if s.model == "" {
 		probe, err := openai.New(opt)
 		if err != nil {
@@ -116,12 +108,14 @@ func (f *fleetFlags) open(ctx context.Context, a *app, spend *spendFlags, spent 
 		return nil, err
 	}
 	opt.Price = s.price
-	if spend.maxCost > 0 && s.price != (openai.Price{}) {
-		if opt.MaxCost = spend.maxCost - spent; opt.MaxCost <= 0 {
-			return nil, fmt.Errorf("nothing is left of --max-cost %v: %w", spend.maxCost, openai.ErrBudget)
+	if spend.maxCost > 0 {
+		if !s.priced {
+			return nil, usagef("--max-cost needs the price of %s: give it with --prices FILE", s.model)
 		}
-	} else if spend.maxCost > 0 && !s.priced {
-		return nil, usagef("--max-cost needs the price of %s: give it with --prices FILE", s.model)
+		if spend.budget == nil {
+			spend.budget = openai.NewBudget(spend.maxCost)
+		}
+		opt.Budget = spend.budget
 	}
 	if s.Fleet, err = openai.New(opt); err != nil {
 		return nil, usageError{err}
@@ -230,11 +224,12 @@ type estimate struct {
 	openai.Estimate
 	model  string
 	priced bool
+	local  bool // in this process: nothing is sent or spent
 }
 
 // estimate of requests to the fleet.
 func (s *servers) estimate(what string, rs []generate.Request) estimate {
-	return estimate{what, s.price.Estimate(rs...), s.model, s.priced}
+	return estimate{what: what, Estimate: s.price.Estimate(rs...), model: s.model, priced: s.priced}
 }
 
 // agree says what is going to be spent and asks whether it may be, where
@@ -242,7 +237,7 @@ func (s *servers) estimate(what string, rs []generate.Request) estimate {
 func (a *app) agree(spend *spendFlags, list ...estimate) error {
 	total := 0.0
 	for _, e := range list {
-		if e.Requests == 0 {
+		if e.Requests == 0 || e.local {
 			continue
 		}
 		total += e.Cost

@@ -37,7 +37,7 @@ func (f *Fleet) do(ctx context.Context, r *generate.Request, send func(context.C
 		return context.Cause(ctx)
 	}
 	estimate := f.opt.Price.Estimate(*r)
-	if err := f.budget.reserve(ctx, estimate.Cost); err != nil {
+	if err := f.opt.Budget.reserve(ctx, estimate.Cost); err != nil {
 		return err
 	}
 	var used generate.Usage
@@ -59,13 +59,14 @@ func (f *Fleet) do(ctx context.Context, r *generate.Request, send func(context.C
 			cost += estimate.Cost
 		}
 	}
-	f.budget.settle(estimate.Cost, cost)
+	f.opt.Budget.settle(estimate.Cost, cost)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats.Cost += cost
 	if err == nil {
-		f.mu.Lock()
 		f.stats.Requests++
 		f.stats.PromptTokens += used.PromptTokens
 		f.stats.CompletionTokens += used.CompletionTokens
-		f.mu.Unlock()
 	}
 	return err
 }

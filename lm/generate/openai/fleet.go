@@ -73,10 +73,10 @@ type Options struct {
 	// at random by up to a half.
 	Backoff time.Duration
 
-	// Price is what tokens cost; the zero value is free. MaxCost is how much
-	// may be spent, in the same currency; 0 is no limit.
-	Price   Price
-	MaxCost float64
+	// Price is what tokens cost; the zero value is free. Budget, which several
+	// fleets may share, bounds what is spent; nil is no limit.
+	Price  Price
+	Budget *Budget
 
 	// Encode is the model's tokenizer, for Score: the IDs of a text, with the
 	// special tokens that belong at its beginning if special is true. Without
@@ -97,7 +97,6 @@ type Fleet struct {
 	opt    Options
 	client *http.Client
 	jobs   chan struct{} // holds an element for each request under way
-	budget budget
 
 	mu      sync.Mutex
 	servers []*server
@@ -141,13 +140,9 @@ func New(opt Options) (*Fleet, error) {
 		}
 		f.servers = append(f.servers, &server{url: u, dialect: opt.Dialect, model: opt.Model})
 	}
-	if opt.MaxCost > 0 && opt.Price == (Price{}) {
-		errs = append(errs, fmt.Errorf("a limit of cost needs the price of %q", opt.Model))
-	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("openai: %w", err)
 	}
-	f.budget = budget{price: opt.Price, limit: opt.MaxCost, settled: make(chan struct{})}
 	return f, nil
 }
 
@@ -231,9 +226,7 @@ type Stats struct {
 func (f *Fleet) Stats() Stats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := f.stats
-	s.Cost = f.budget.spentNow()
-	return s
+	return f.stats
 }
 
 // ReportedModels are the names that the servers gave in their answers to the

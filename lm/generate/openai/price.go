@@ -133,11 +133,10 @@ func dated(suffix string) bool {
 	return true
 }
 
-// budget keeps what is spent within a limit. What requests under way may cost
-// at most counts as spent until they are settled.
-type budget struct {
-	price Price
-	limit float64 // 0: none
+// Budget keeps what one or several fleets spend within a limit. What requests
+// under way may cost at most counts as spent until they are settled.
+type Budget struct {
+	limit float64
 
 	mu       sync.Mutex
 	spent    float64
@@ -145,12 +144,17 @@ type budget struct {
 	settled  chan struct{} // closed and replaced by settle
 }
 
+// NewBudget makes a budget in the currency of the fleets' prices.
+func NewBudget(limit float64) *Budget {
+	return &Budget{limit: limit, settled: make(chan struct{})}
+}
+
 // reserve waits until cost fits into what is left, or fails if it does not even
-// when nothing is under way.
-func (b *budget) reserve(ctx context.Context, cost float64) error {
-	for {
+// when nothing is under way. A budget that is nil has no limit.
+func (b *Budget) reserve(ctx context.Context, cost float64) error {
+	for b != nil {
 		b.mu.Lock()
-		if b.limit == 0 || b.spent+b.reserved+cost <= b.limit {
+		if b.spent+b.reserved+cost <= b.limit {
 			b.reserved += cost
 			b.mu.Unlock()
 			return nil
@@ -168,19 +172,17 @@ func (b *budget) reserve(ctx context.Context, cost float64) error {
 			return context.Cause(ctx)
 		}
 	}
+	return nil
 }
 
-func (b *budget) settle(reserved, cost float64) {
+func (b *Budget) settle(reserved, cost float64) {
+	if b == nil {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reserved -= reserved
 	b.spent += cost
 	close(b.settled)
 	b.settled = make(chan struct{})
-}
-
-func (b *budget) spentNow() float64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.spent
 }

@@ -29,8 +29,28 @@ type choice struct {
 }
 
 type replyMessage struct {
-	Content *string `json:"content"`
-	Refusal *string `json:"refusal"`
+	Content *content `json:"content"`
+	Refusal *string  `json:"refusal"`
+}
+
+// content is a message's text. Some servers send it in parts, of which those
+// with reasoning are not part of the answer.
+type content string
+
+func (c *content) UnmarshalJSON(b []byte) error {
+	if json.Unmarshal(b, (*string)(c)) == nil {
+		return nil
+	}
+	var parts []struct{ Type, Text string }
+	if err := json.Unmarshal(b, &parts); err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if p.Type == "text" {
+			*c += content(p.Text)
+		}
+	}
+	return nil
 }
 
 type usage struct {
@@ -61,7 +81,7 @@ func (r *reply) response(q *generate.Request) (generate.Response, error) {
 	c := r.Choices[0]
 	switch {
 	case c.Message != nil && c.Message.Content != nil:
-		resp.Text = *c.Message.Content
+		resp.Text = string(*c.Message.Content)
 	case c.Message != nil && c.Message.Refusal != nil:
 		resp.Text = *c.Message.Refusal
 	case c.Text != nil:

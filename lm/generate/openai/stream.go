@@ -155,7 +155,7 @@ func (a *assembly) add(piece *reply) (generate.Delta, error) {
 	c := piece.Choices[0]
 	switch {
 	case c.Delta != nil && c.Delta.Content != nil:
-		d.Text = *c.Delta.Content
+		d.Text = string(*c.Delta.Content)
 	case c.Delta != nil && c.Delta.Refusal != nil:
 		d.Text = *c.Delta.Refusal
 	case c.Text != nil:

@@ -210,6 +210,7 @@ func TestReplies(t *testing.T) {
 		{"chat", ask("x"), `{"choices":[{"message":{"content":"a"},"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":2}}}`,
 			generate.Response{Text: "a", FinishReason: generate.Length, Usage: generate.Usage{PromptTokens: 3, CompletionTokens: 1, CachedTokens: 2}}, ""},
 		{"no content", ask("x"), `{"choices":[{"message":{"content":null},"finish_reason":"content_filter"}]}`, generate.Response{FinishReason: "content_filter"}, ""},
+		{"parts", ask("x"), `{"choices":[{"message":{"content":[{"type":"thinking","thinking":[]},{"type":"text","text":"a"},{"type":"text","text":"b"}]}}]}`, generate.Response{Text: "ab", FinishReason: generate.Stop}, ""},
 		{"refusal", ask("x"), `{"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}]}`, generate.Response{Text: "no", FinishReason: generate.Stop}, ""},
 		{"completion", generate.Request{Prompt: "p"}, `{"choices":[{"text":" b","finish_reason":null,"token_ids":[4]}]}`, generate.Response{Text: " b", Tokens: []int{4}, FinishReason: generate.Stop, Prompt: "p"}, ""},
 		{"logprobs of chat", logs, `{"choices":[{"message":{"content":"é"},"token_ids":[7],"logprobs":{"content":[{"token":"?","bytes":[195],"logprob":-0.5,"top_logprobs":[{"id":3,"token":"b","logprob":-1}]}]}}]}`,
