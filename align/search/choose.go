@@ -33,12 +33,17 @@ func (s *searcher) result() *Result {
 }
 
 // adjust takes the effect of length out. Its slope is estimated from the rows
-// that no gate stops: what a model that has collapsed writes is no guide to the
+// that no gate stops, if there are any: what a model that has collapsed writes is no guide to the
 // reward's taste.
 func (s *searcher) adjust(r *Result) {
 	var use [][]Sample
 	for _, row := range r.Rows {
 		if row.Gate == "" {
+			use = append(use, s.scores[row.Alpha].Samples)
+		}
+	}
+	if use == nil {
+		for _, row := range r.Rows {
 			use = append(use, s.scores[row.Alpha].Samples)
 		}
 	}
@@ -145,7 +150,7 @@ func (s *searcher) notes(r *Result, best, top int) {
 		if b.Alpha == Aligned {
 			what = "the aligned model"
 		}
-		say("α %g has the highest reward, but %s cannot be told from it (%.3g ± %.2g lower), so the smaller is chosen", t.Alpha, what, d.Mean, d.SE)
+		say("α %g has the highest reward, but %s cannot be told from it (%.3g ± %.2g lower), so the nearer to the aligned model is chosen", t.Alpha, what, d.Mean, d.SE)
 	}
 	switch {
 	case b.Alpha == Aligned && best == top:

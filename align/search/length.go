@@ -37,7 +37,7 @@ func lengthEffect(rows [][]Sample) float64 {
 		xx += x[i] * x[i]
 		xy += x[i] * y[i]
 	}
-	if xx < 1e-9*float64(len(x)) {
+	if xx <= 1e-9*float64(len(x)) {
 		return 0
 	}
 	return xy / xx

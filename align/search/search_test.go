@@ -226,6 +226,9 @@ func TestGates(t *testing.T) {
 	} {
 		w := &world{best: 2, noise: 0.2, prompts: 200, change: longer}
 		r, err := Run(context.Background(), w.measure, Options{Alphas: grid, Gates: tt.gates})
+		if math.IsNaN(float64(r.LengthEffect)) {
+			t.Errorf("%s: no effect of length", tt.name)
+		}
 		if math.IsNaN(float64(tt.best)) != errors.Is(err, ErrNoAlpha) {
 			t.Fatalf("%s: %v", tt.name, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -188,6 +189,10 @@ func (f *searchFlags) check(cmd *cobra.Command) (alphas []float64, err error) {
 		}
 	} else if f.sft != "" || f.aligned != "" || cmd.Flags().Changed("alphas") {
 		bad("--endpoint says what answers and at which α: leave out --sft, --aligned and --alphas")
+	} else if _, alphas, err = f.parseEndpoints(); err != nil {
+		errs = append(errs, err)
+	} else if f.pairs != "" && !slices.Contains(alphas, search.SFT) {
+		bad("--pairs compares with the SFT model: add --endpoint -1=URL")
 	}
 	rewarded := f.reward.given()
 	switch {
@@ -257,7 +262,11 @@ func (a *app) runSearch(cmd *cobra.Command, f *searchFlags) error {
 		return err
 	}
 	defer s.close()
-	return s.run(ctx)
+	err = s.run(ctx)
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("interrupted; the same command goes on where it was: %w", ctx.Err())
+	}
+	return err
 }
 
 // prepare makes the output directory and refuses one of other things.
@@ -354,7 +363,7 @@ func (s *searchRun) run(ctx context.Context) error {
 		return failure
 	}
 	if s.missing > 0 {
-		return &incomplete{s.missing, s.wanted, "samples could not be made or judged", "run the same command again to try those alone"}
+		return &incomplete{s.missing, s.wanted, "samples could not be made or judged", fmt.Sprintf("run the same command again to try those alone (the first: %v)", s.failed)}
 	}
 	return nil
 }

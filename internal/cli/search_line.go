@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
@@ -157,15 +158,15 @@ type servedLine struct {
 	jobs    int
 }
 
-// openEndpoints reads ALPHA=URL, and finds out which models are served.
-func (f *searchFlags) openEndpoints(ctx context.Context, a *app) (*servedLine, []float64, error) {
-	urls := map[float64][]string{}
-	var alphas []float64
+// parseEndpoints reads ALPHA=URL: the servers of each α, and the α in the order
+// in which they are named.
+func (f *searchFlags) parseEndpoints() (urls map[float64][]string, alphas []float64, err error) {
+	urls = map[float64][]string{}
 	for _, e := range f.endpoints {
 		name, url, ok := strings.Cut(e, "=")
 		alpha, err := strconv.ParseFloat(name, 64)
 		if !ok || err != nil || alpha-alpha != 0 || url == "" {
-			return nil, nil, usagef("--endpoint %q: want ALPHA=URL, such as 0.3=http://localhost:8000/v1", e)
+			return nil, nil, fmt.Errorf("--endpoint %q: want ALPHA=URL, such as 0.3=http://localhost:8000/v1", e)
 		}
 		if urls[alpha] == nil {
 			alphas = append(alphas, alpha)
@@ -173,7 +174,16 @@ func (f *searchFlags) openEndpoints(ctx context.Context, a *app) (*servedLine, [
 		urls[alpha] = append(urls[alpha], url)
 	}
 	if urls[0] == nil {
-		return nil, nil, usagef("all α are compared with the aligned model: add --endpoint 0=URL")
+		return nil, nil, errors.New("all α are compared with the aligned model: add --endpoint 0=URL")
+	}
+	return urls, alphas, nil
+}
+
+// openEndpoints finds out which models are served.
+func (f *searchFlags) openEndpoints(ctx context.Context, a *app) (*servedLine, error) {
+	urls, alphas, err := f.parseEndpoints()
+	if err != nil {
+		return nil, usageError{err}
 	}
 	l := &servedLine{byAlpha: map[float64]*servers{}, jobs: f.jobs}
 	if l.jobs <= 0 {
@@ -182,13 +192,13 @@ func (f *searchFlags) openEndpoints(ctx context.Context, a *app) (*servedLine, [
 	for _, alpha := range alphas {
 		fleet := f.fleet
 		fleet.baseURLs, fleet.jobs = urls[alpha], l.jobs
-		s, err := fleet.open(ctx, a, &spendFlags{}, 0)
+		s, err := fleet.open(ctx, a, &spendFlags{})
 		if err != nil {
-			return nil, nil, fmt.Errorf("α %g: %w", alpha, err)
+			return nil, fmt.Errorf("α %g: %w", alpha, err)
 		}
 		l.byAlpha[alpha] = s
 	}
-	return l, alphas, nil
+	return l, nil
 }
 
 func (l *servedLine) at(_ context.Context, alpha float64) (generate.Generator, error) {

@@ -133,7 +133,7 @@ func searchTable(r *search.Result) *report.Table {
 		{Name: "α", Key: "alpha", Format: "%g"},
 		{Name: "reward", Format: "%.3f"},
 		{Name: "− aligned", Key: "difference", Format: "%+.3f"},
-		{Name: "length out", Key: "adjusted_difference", Format: "%+.3f"},
+		{Name: "at equal length", Key: "adjusted_difference", Format: "%+.3f"},
 		{Name: "length", Format: "%.0f"},
 		{Name: "× aligned", Key: "length_growth", Format: "%.2f"},
 		{Name: "finished", Format: "%.3f"},

@@ -174,7 +174,7 @@ func (s *searchRun) resultSections(p *report.Page, doc *searchDocument) {
 		p.Facts = append(p.Facts, report.Fact{Name: fmt.Sprintf("%.0f %% interval", 100*r.Confidence), Value: shortNumber(r.IntervalLow) + " … " + shortNumber(r.IntervalHigh), Note: "of the α of highest reward"})
 	}
 	t := searchTable(r)
-	t.Notes = []string{"Errors are standard errors over prompts; “− aligned” is the paired difference from α = 0, “length out” the same with the effect of length taken out, “best in” the share of bootstrap resamples in which an α has the highest reward."}
+	t.Notes = []string{"Errors are standard errors over prompts; “− aligned” is the paired difference from α = 0, “at equal length” the same with the effect of length taken out, “best in” the share of bootstrap resamples in which an α has the highest reward."}
 	p.Sections = append(p.Sections,
 		report.Section{Heading: "Reward", Text: r.Notes, Plots: []report.Plot{rewardChart(r)}, Tables: []*report.Table{t}},
 		report.Section{Heading: "Length", Text: []string{fmt.Sprintf("Among answers of one model to one prompt, 100 characters more are worth %+.3g in reward.", 100*float64(r.LengthEffect))},

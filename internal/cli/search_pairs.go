@@ -13,9 +13,6 @@ import (
 // scan looks along the line with preference pairs.
 func (s *searchRun) scan(ctx context.Context) (*search.Scanned, error) {
 	alphas := s.alphas
-	if !s.line.has(search.SFT) {
-		return nil, usagef("--pairs compares with the SFT model: add --endpoint -1=URL")
-	}
 	bar := s.a.progress("scanning")
 	defer bar.stop()
 	done := int64(0)

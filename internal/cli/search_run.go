@@ -35,8 +35,8 @@ type searchRun struct {
 	// rules are other measures of an answer, by name.
 	rules map[string]func(prompt, answer string) float64
 
+	current float64    // the α that is being measured
 	aligned []answered // answers at α = 0
-	// chosen are the answers of α that a report shows, by α.
 	answers map[float64][]answered
 	missing int // samples without an answer or a reward
 	wanted  int
@@ -76,11 +76,11 @@ func (s *searchRun) open(ctx context.Context) error {
 	f := s.flags
 	s.answers = map[float64][]answered{}
 	if len(f.endpoints) > 0 {
-		line, alphas, err := f.openEndpoints(ctx, s.a)
+		line, err := f.openEndpoints(ctx, s.a)
 		if err != nil {
 			return err
 		}
-		s.line, s.alphas = line, alphas
+		s.line = line
 	} else {
 		line, err := f.openLine(ctx)
 		if err != nil {
@@ -88,7 +88,12 @@ func (s *searchRun) open(ctx context.Context) error {
 		}
 		s.line = line
 	}
-	s.raw = f.raw || !s.line.templated()
+	if s.raw = f.raw; !s.raw && !s.line.templated() {
+		if err := s.withoutTemplate(); err != nil {
+			s.line.close()
+			return err
+		}
+	}
 	if f.reward.given() {
 		judge, err := f.reward.open(ctx, s.a, f.jobs)
 		if err != nil {
@@ -97,6 +102,31 @@ func (s *searchRun) open(ctx context.Context) error {
 		}
 		s.judge = judge
 	}
+	return nil
+}
+
+// withoutTemplate goes over to prompts as they stand, if that can be done.
+func (s *searchRun) withoutTemplate() error {
+	const remedy = "the aligned model has no chat template; name one with --chat-template"
+	if s.flags.system != "" {
+		return errors.New(remedy)
+	}
+	prompts := append([]searchPrompt(nil), s.prompts...)
+	for _, p := range s.pairs {
+		prompts = append(prompts, p.prompt)
+	}
+	for _, t := range s.tasks {
+		for _, it := range t.items {
+			prompts = append(prompts, it.prompt)
+		}
+	}
+	for _, p := range prompts {
+		if p.messages != nil {
+			return errors.New(remedy + ", or give prompts in place of messages")
+		}
+	}
+	s.raw = true
+	s.a.say("%s; prompts are used as they stand", remedy)
 	return nil
 }
 
@@ -109,14 +139,12 @@ func (s *searchRun) close() {
 
 // measured says how it goes.
 func (s *searchRun) measured(r *search.Result) {
-	s.a.say("α %s: %d α measured, best so far %s", shortFloat(s.latest()), len(r.Rows), shortNumber(r.BestAlpha))
-}
-
-func (s *searchRun) latest() float64 {
-	if l, ok := s.line.(*localLine); ok {
-		return l.alpha
+	row, _ := r.Row(s.current)
+	what := fmt.Sprintf("α %g: reward %.3f ± %.2g, %.0f characters, %.0f %% finished", row.Alpha, float64(row.Reward), float64(row.RewardSE), float64(row.Length), 100*float64(row.Finished))
+	if row.Gate != "" {
+		what += "; " + row.Gate
 	}
-	return math.NaN()
+	s.a.say("%s", what)
 }
 
 // ask is the request for one answer.
@@ -132,6 +160,7 @@ func (s *searchRun) ask(p *searchPrompt) generate.Request {
 
 // measure is the objective of the search.
 func (s *searchRun) measure(ctx context.Context, alpha float64) (search.Score, error) {
+	s.current = alpha
 	answers, err := s.answer(ctx, alpha)
 	if err != nil {
 		return search.Score{}, err
@@ -179,8 +208,7 @@ func (s *searchRun) measure(ctx context.Context, alpha float64) (search.Score, e
 	return score, nil
 }
 
-// answer gives the samples at an α, from the log as far as they are there. Each
-// is in the log before the next takes its place.
+// answer gives the samples at an α, from the log as far as they are there.
 func (s *searchRun) answer(ctx context.Context, alpha float64) ([]answered, error) {
 	list := make([]answered, len(s.prompts)*s.seeds)
 	var todo []int
@@ -211,6 +239,8 @@ func (s *searchRun) answer(ctx context.Context, alpha float64) ([]answered, erro
 	done := 0
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(s.line.width())
+	var writes errgroup.Group
+	writes.SetLimit(writesAtOnce)
 	for _, i := range todo {
 		if gctx.Err() != nil {
 			break
@@ -236,14 +266,17 @@ func (s *searchRun) answer(ctx context.Context, alpha float64) ([]answered, erro
 				return nil // counted as missing, tried again by the next run
 			}
 			x.Response, x.FinishReason, x.Companions, x.made = resp.Text, string(resp.FinishReason), reward.Measure(resp), true
-			return s.log.Append(x.key, x)
+			writes.Go(func() error { return s.log.Append(x.key, x) })
+			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	return list, ctx.Err()
+	return list, errors.Join(group.Wait(), writes.Wait(), ctx.Err())
 }
+
+// writesAtOnce bounds the appends that are under way: those that wait at the
+// same time share a sync, and nobody waits for them who has something to
+// compute.
+const writesAtOnce = 256
 
 // recall looks a sample up in the log.
 func (s *searchRun) recall(x *answered) (bool, error) {
@@ -285,6 +318,8 @@ func (s *searchRun) reward(ctx context.Context, alpha float64, list []answered) 
 	}
 	bar := s.a.progress(fmt.Sprintf("α %g: scoring", alpha))
 	defer bar.stop()
+	var writes errgroup.Group
+	writes.SetLimit(writesAtOnce)
 	for from := 0; from < len(todo); from += s.judge.batch {
 		batch := todo[from:min(from+s.judge.batch, len(todo))]
 		items := make([]reward.Item, len(batch))
@@ -296,29 +331,25 @@ func (s *searchRun) reward(ctx context.Context, alpha float64, list []answered) 
 		}
 		scores, why, err := s.judge.score(ctx, items)
 		if err != nil {
-			return err
+			return errors.Join(err, writes.Wait())
 		}
 		if why != nil && s.failed == nil {
 			s.failed = why
 			s.a.warn("α %g: %s", alpha, message(why))
 		}
-		var group errgroup.Group // appends that run at once share their syncs
 		for k, i := range batch {
 			list[i].reward = scores[k]
 			if math.IsNaN(scores[k]) {
 				continue
 			}
-			group.Go(func() error {
+			writes.Go(func() error {
 				x := &list[i]
 				return s.log.Append(keyOf(i), rewarded{"reward", alpha, x.Prompt, x.Sample, x.key, x.reward})
 			})
 		}
-		if err := group.Wait(); err != nil {
-			return err
-		}
 		bar.update(int64(from+len(batch)), int64(len(todo)))
 	}
-	return nil
+	return writes.Wait()
 }
 
 // item is a sample as the reward model is given it.

@@ -55,7 +55,7 @@ func spread(e float64) float64 {
 // Figure draws the chart. Points that are not finite are left out.
 func (c *Chart) Figure(width, height float64) *Figure {
 	x0, x1, y0, y1 := math.Inf(1), math.Inf(-1), math.Inf(1), math.Inf(-1)
-	hollow, labels := false, false
+	hollow, labels := -1, false // the colour of hollow points
 	for _, s := range c.Series {
 		for _, p := range s.Points {
 			if !finite(p.X) || !finite(p.Y) {
@@ -63,7 +63,9 @@ func (c *Chart) Figure(width, height float64) *Figure {
 			}
 			x0, x1 = min(x0, p.X-spread(p.XErr)), max(x1, p.X+spread(p.XErr))
 			y0, y1 = min(y0, p.Y-spread(p.YErr)), max(y1, p.Y+spread(p.YErr))
-			hollow = hollow || p.Hollow
+			if p.Hollow && hollow < 0 {
+				hollow = s.Color
+			}
 			labels = labels || p.Label != ""
 		}
 	}
@@ -89,8 +91,8 @@ func (c *Chart) Figure(width, height float64) *Figure {
 			}})
 		}
 	}
-	if hollow {
-		legend = append(legend, key{"stopped by a gate", func(f *Figure, x, y float64) { f.mark(x, y, Point{Hollow: true}, 0, 1) }})
+	if hollow >= 0 {
+		legend = append(legend, key{"stopped by a gate", func(f *Figure, x, y float64) { f.mark(x, y, Point{Hollow: true}, hollow, 1) }})
 	}
 	if c.Band[0] != c.Band[1] && c.BandLabel != "" {
 		legend = append(legend, key{c.BandLabel, func(f *Figure, x, y float64) { f.rect(x-9, y-6, 18, 12, good, 0.16, "") }})

@@ -123,11 +123,11 @@ const pageHTML = `<!doctype html>
 @media (prefers-color-scheme:dark){:root{ {{dark}}}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif;-webkit-text-size-adjust:100%}
-main{max-width:980px;margin:0 auto;padding:28px 20px 48px}
+main{max-width:1040px;margin:0 auto;padding:28px 20px 48px}
 h1{font-size:1.75rem;line-height:1.2;margin:0 0 .5rem;letter-spacing:-.01em}
 h2{font-size:1.2rem;margin:2.4rem 0 .6rem;padding-top:1.2rem;border-top:1px solid var(--grid)}
 h3{font-size:1rem;margin:1.4rem 0 .4rem}
-p{margin:.4rem 0;max-width:44rem}
+p{margin:.4rem 0;max-width:44rem;overflow-wrap:anywhere}
 .lead{font-size:1.05rem}
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:1.4rem 0}
 .fact{border:1px solid var(--grid);border-radius:10px;padding:12px 14px}
@@ -143,6 +143,7 @@ table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-num
 th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}
 th{color:var(--muted);font-weight:600}
 td.l,th.l{text-align:left}
+td.l{white-space:normal;min-width:8.5rem}
 tr.strong td{font-weight:650}
 tr.strong td:first-child{box-shadow:inset 3px 0 var(--good)}
 .notes{color:var(--muted);font-size:.9rem}
