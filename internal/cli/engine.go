@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -129,33 +130,40 @@ func openGGUF(ctx context.Context, path string, load model.LoadOptions, opt loca
 	if err != nil {
 		return nil, nil, err
 	}
-	done := func() { file.Close() }
+	e, err := engineOfGGUF(ctx, file, load, opt)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return e, func() { file.Close() }, err
+}
+
+func engineOfGGUF(ctx context.Context, file *os.File, load model.LoadOptions, opt local.Options) (*local.Engine, error) {
 	info, err := file.Stat()
 	if err != nil {
-		return nil, done, err
+		return nil, err
 	}
 	r, err := gguf.NewReader(file, info.Size())
 	if err != nil {
-		return nil, done, err
+		return nil, err
 	}
 	m, err := model.LoadGGUF(ctx, r, load)
 	if err != nil {
-		return nil, done, err
+		return nil, err
 	}
 	tok, err := tokenizer.FromGGUF(vocabOf(r.Metadata()))
 	if err != nil {
-		return nil, done, err
+		return nil, err
 	}
 	tmpl, err := ggufTemplate(r.Metadata())
 	if err != nil && !errors.Is(err, chat.ErrNoTemplate) {
-		return nil, done, err
+		return nil, err
 	}
 	for _, key := range []string{"eot_token_id", "eom_token_id"} {
 		if id, ok := r.Metadata().Int("tokenizer.ggml." + key); ok {
 			opt.EOS = append(opt.EOS, int(id))
 		}
 	}
-	return local.New(m, tok, tmpl, opt), done, nil
+	return local.New(m, tok, tmpl, opt), nil
 }
 
 func ggufTemplate(md *gguf.Metadata) (*chat.Template, error) {
