@@ -91,7 +91,15 @@ func (s *Server) answer(ctx context.Context, e *entry, name modelName, qs []ques
 			yield(piece{}, err)
 			return
 		}
+		request := ctx
 		ctx, cancel := context.WithCancel(ctx)
+		// Of a request that has been ended, why it was.
+		cause := func(err error) error {
+			if why := context.Cause(request); why != nil {
+				return why
+			}
+			return err
+		}
 		type result struct {
 			p   piece
 			err error
@@ -129,11 +137,14 @@ func (s *Server) answer(ctx context.Context, e *entry, name modelName, qs []ques
 				switch {
 				case r.end:
 					left--
-				case !yield(r.p, r.err) || r.err != nil:
+				case r.err != nil:
+					yield(piece{}, cause(r.err))
+					return
+				case !yield(r.p, nil):
 					return
 				}
 			case <-ctx.Done():
-				yield(piece{}, ctx.Err())
+				yield(piece{}, cause(ctx.Err()))
 				return
 			}
 		}

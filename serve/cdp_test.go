@@ -166,8 +166,15 @@ func (b *browser) call(method string, params map[string]any, result any) {
 	}
 }
 
-// open shows a page in a new tab.
+// open shows the page in a new tab and waits until it can be used.
 func (b *browser) open(url string, width, height int, dark bool) {
+	b.t.Helper()
+	b.show(url, width, height, dark)
+	b.until("document.body && document.body.dataset.ready === '1'")
+}
+
+// show opens a new tab.
+func (b *browser) show(url string, width, height int, dark bool) {
 	b.t.Helper()
 	b.session = ""
 	var target struct{ TargetID string }
@@ -185,7 +192,6 @@ func (b *browser) open(url string, width, height int, dark bool) {
 	b.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
 	b.call("Page.navigate", map[string]any{"url": url}, nil)
-	b.until("document.body && document.body.dataset.ready === '1'")
 }
 
 // eval gives the value of an expression as JSON.

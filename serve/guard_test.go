@@ -269,8 +269,8 @@ func TestEnd(t *testing.T) {
 			}
 			continue
 		}
-		if got := <-answered; got != 0 {
-			t.Errorf("what took too long got status %d", got)
+		if got := <-answered; got != 503 {
+			t.Errorf("what took too long got status %d, want 503", got)
 		}
 		if err := <-ended; err == nil {
 			t.Error("nobody was told that a request was cut off")
@@ -406,4 +406,39 @@ func TestVotes(t *testing.T) {
 	if _, err := OpenVotes(path); err == nil || !strings.Contains(err.Error(), "row 1") {
 		t.Errorf("a file of something else: %v", err)
 	}
+}
+
+// FuzzVotes opens files of anything.
+func FuzzVotes(f *testing.F) {
+	f.Add([]byte(`{"instruction":"i","output_1":"a","generator_1":"sft","output_2":"b","generator_2":"expo@1","preference":2}` + "\n"))
+	f.Add([]byte("{\"preference\":null}\n\n{\"preference\":1.5}\n{"))
+	f.Add([]byte("[]\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		path := filepath.Join(t.TempDir(), "v")
+		if err := os.WriteFile(path, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		v, err := OpenVotes(path)
+		if err != nil {
+			return
+		}
+		defer v.Close()
+		// What was there to the last line's end stays, and one more fits behind.
+		row := annotation{Instruction: "i", Generator1: "a", Generator2: "b", Preference: 1}
+		if err := v.add([]annotation{row}); err != nil {
+			t.Fatal(err)
+		}
+		after, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if whole := b[:bytes.LastIndexByte(b, '\n')+1]; !bytes.HasPrefix(after, whole) || !bytes.HasSuffix(after, []byte("}\n")) {
+			t.Errorf("%q became %q", b, after)
+		}
+		for _, s := range v.standings() {
+			if s.N < 1 || s.WinRate < 0 || s.WinRate > 100 || s.Interval[0] > s.WinRate || s.Interval[1] < s.WinRate {
+				t.Errorf("standing %+v", s)
+			}
+		}
+	})
 }

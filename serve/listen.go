@@ -13,8 +13,8 @@ import (
 // are under way or wait then have drain to finish; those that come are refused.
 // It returns nil if all were answered.
 func (s *Server) Serve(ctx context.Context, l net.Listener, drain time.Duration) error {
-	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
+	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
 	h := &http.Server{
 		Handler:           s,
 		BaseContext:       func(net.Listener) context.Context { return hard },
@@ -31,7 +31,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drain time.Duration)
 	defer s.Close()
 	select {
 	case err := <-failed:
-		cancel()
+		cancel(errClosing)
 		return err
 	case <-ctx.Done():
 	}
@@ -40,8 +40,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drain time.Duration)
 	defer stop()
 	err := h.Shutdown(patience)
 	if err != nil {
-		// Whoever is still there is cut off, which ends the handlers.
-		cancel()
+		// Whoever is still there is told, and cut off.
+		cancel(errClosing)
+		told := make(chan struct{})
+		go func() { defer close(told); s.inFlight.Wait() }()
+		select {
+		case <-told:
+		case <-time.After(5 * time.Second):
+		}
 		h.Close()
 		err = errors.New("serve: some requests were cut off; they took longer than the server waits for at its end")
 	}

@@ -160,6 +160,34 @@ func TestPage(t *testing.T) {
 	}
 }
 
+// TestPageKey gives the key that a server wants, and sees what goes wrong.
+func TestPageKey(t *testing.T) {
+	b := chromium(t)
+	_, url := testServer(t, func(o *Options) { o.Keys = []string{"open sesame"}; o.Limits.Context = 64 })
+	b.show(url, 800, 800, false)
+	b.until("document.getElementById('key-dialog')?.open")
+	b.typeText("wrong")
+	b.eval("document.querySelector('#key-form button').click()")
+	b.until("document.getElementById('key').value === '' && document.getElementById('key-dialog').open")
+	b.typeText("open sesame")
+	b.eval("document.querySelector('#key-form button').click()")
+	b.until("document.body.dataset.ready === '1'")
+	b.eval("document.getElementById('run').click()")
+	b.until("document.getElementById('message').textContent === 'There is no prompt.'")
+	b.eval("document.getElementById('prompt').value = 'x'.repeat(100)")
+	b.eval("document.getElementById('run').click()")
+	b.until("document.querySelectorAll('.failed').length === 3")
+	if got := b.text("document.querySelector('.failed').textContent"); !strings.Contains(got, "context of 64") {
+		t.Errorf("the page says %q", got)
+	}
+	b.until("document.getElementById('stop').disabled")
+	// A long answer can be stopped.
+	b.eval("document.getElementById('prompt').value = 'x'; document.getElementById('temperature').value = 1; document.getElementById('max-tokens').value = ''")
+	b.eval("document.getElementById('run').click()")
+	b.key("Escape", 0)
+	b.until("/^(Stopped|Finished)/.test(document.getElementById('message').textContent)")
+}
+
 // TestScreenshots looks at a server that runs, if the environment names one.
 func TestScreenshots(t *testing.T) {
 	url := os.Getenv("EXPO_SERVE_URL")

@@ -26,6 +26,7 @@ type slot struct {
 	making bool          // a goroutine works on its weights
 	wanted bool          // somebody waits for its memory: it takes no more tickets
 	used   time.Time
+	until  time.Time // until when it may not be wanted by others while it is of use
 }
 
 // A ticket is one answer's, or one score's, place in the queue.
@@ -59,6 +60,12 @@ type scheduler struct {
 	mix        func(ctx context.Context, alpha float64, into *local.Engine) (*local.Engine, error)
 	remixed    func(time.Duration)
 
+	// patience bounds how long a model that has been made stays against others'
+	// will: as long as making it took, so that no more than half of the time
+	// goes into making models, but no longer than this.
+	patience time.Duration
+	again    *time.Timer // dispatches when the first such time is over
+
 	mu      sync.Mutex
 	ctx     context.Context // of making models; ends with close
 	cancel  context.CancelFunc
@@ -72,7 +79,7 @@ type scheduler struct {
 }
 
 func newScheduler(limits Limits) *scheduler {
-	s := &scheduler{concurrent: limits.Concurrent, queue: limits.Queue, clients: map[string]*client{}}
+	s := &scheduler{concurrent: limits.Concurrent, queue: limits.Queue, patience: 30 * time.Second, clients: map[string]*client{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -267,6 +274,7 @@ func (s *scheduler) send(name modelName) {
 		sl := &slot{name: name, making: true, used: time.Now()}
 		s.slots = append(s.slots, sl)
 		s.make(sl, nil)
+	case s.staying(oldest):
 	case oldest.busy > 0:
 		oldest.wanted = true
 	case oldest.name == name:
@@ -275,6 +283,29 @@ func (s *scheduler) send(name modelName) {
 		oldest.name, oldest.wanted, oldest.making, oldest.used = name, false, true, time.Now()
 		s.make(oldest, oldest.engine)
 	}
+}
+
+// staying reports whether it is too early to take a model's memory. Then what
+// wants it is looked at again in time.
+func (s *scheduler) staying(sl *slot) bool {
+	left := time.Until(sl.until)
+	if left <= 0 || sl.wanted {
+		return false
+	}
+	of := func(t *ticket) bool { return t.name == sl.name }
+	useful := sl.busy > 0
+	for _, c := range s.clients {
+		useful = useful || slices.ContainsFunc(c.waiting, of)
+	}
+	if useful && s.again == nil {
+		s.again = time.AfterFunc(left, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.again = nil
+			s.dispatch()
+		})
+	}
+	return useful
 }
 
 // warm makes a model before anybody asks for it.
@@ -291,12 +322,14 @@ func (s *scheduler) make(sl *slot, into *local.Engine) {
 	s.working.Go(func() {
 		start := time.Now()
 		e, err := s.mix(s.ctx, sl.name.alpha, into)
+		took := time.Since(start)
 		if s.remixed != nil && err == nil {
-			s.remixed(time.Since(start))
+			s.remixed(took)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		sl.making, sl.engine, sl.used = false, e, time.Now()
+		now := time.Now()
+		sl.making, sl.engine, sl.used, sl.until = false, e, now, now.Add(min(took, s.patience))
 		if err != nil {
 			// What is left in the memory is no model.
 			s.slots = slices.DeleteFunc(s.slots, func(o *slot) bool { return o == sl })
@@ -366,4 +399,7 @@ func (s *scheduler) close() {
 		}
 	}
 	s.slots = nil
+	if s.again != nil {
+		s.again.Stop()
+	}
 }

@@ -20,6 +20,7 @@ func dial(t *testing.T, concurrent, queue int, models int64) (*scheduler, func()
 	l := Limits{Concurrent: concurrent, Queue: queue}
 	s := newScheduler(l)
 	s.pin(modelName{name: nameSFT}, e)
+	s.patience = 0
 	s.cacheBytes = models * e.Model().Bytes()
 	var mu sync.Mutex
 	var made []string
@@ -216,6 +217,44 @@ func TestTurns(t *testing.T) {
 	s.release(behind[0])
 	if n := len(made()); n != 3 {
 		t.Errorf("made %v", made())
+	}
+}
+
+// TestPatience: two clients who want different models do not make the server
+// spend its time on making models.
+func TestPatience(t *testing.T) {
+	s, made := dial(t, 2, 1000, 1)
+	s.patience = time.Minute
+	mix := s.mix
+	s.mix = func(ctx context.Context, alpha float64, into *local.Engine) (*local.Engine, error) {
+		time.Sleep(100 * time.Millisecond)
+		return mix(ctx, alpha, into)
+	}
+	var wg sync.WaitGroup
+	start := time.Now()
+	for alpha, name := range []string{"a", "b"} {
+		ts, err := s.enqueue(name, expoAt(float64(alpha)), 60)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range ts {
+			wg.Go(func() {
+				if _, err := s.wait(context.Background(), x); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Millisecond)
+				s.charge(x, 10, 10)
+				s.release(x)
+			})
+		}
+	}
+	wg.Wait()
+	n := len(made())
+	if limit := int(time.Since(start)/(200*time.Millisecond)) + 2; n > limit {
+		t.Errorf("%d models made in %v, want %d at most", n, time.Since(start), limit)
+	}
+	if n < 2 || n > 60 {
+		t.Errorf("%d models made", n)
 	}
 }
 

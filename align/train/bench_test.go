@@ -1,6 +1,7 @@
 package train
 
 import (
+	"slices"
 	"testing"
 
 	"expo/lm/model"
@@ -26,9 +27,9 @@ func demoSize() *model.Config {
 }
 
 // BenchmarkSFTStep is one step, optimizer included, on 8 sequences of 256 tokens
-// that all count.
+// that all count, or 64 of 32.
 func BenchmarkSFTStep(b *testing.B) {
-	for name, cfg := range map[string]*model.Config{"15M": fifteenMillion(), "260K": demoSize()} {
+	for name, cfg := range map[string]*model.Config{"15M": fifteenMillion(), "260K": demoSize(), "260K-short": demoSize()} {
 		for _, c := range []Compute{F32, BF16} {
 			b.Run(name+"/"+string(c), func(b *testing.B) {
 				l := newLayout(cfg, 0)
@@ -44,7 +45,11 @@ func BenchmarkSFTStep(b *testing.B) {
 				n := newNetwork(cfg, 0, l, m.w, g, 256, c.format(), team)
 				s := &state{m: m, o: &o, m1: make([]float32, l.total), m2: make([]float32, l.total)}
 				var batch batch
-				for _, t := range sequencesFor(cfg, 257, 257, 257, 257, 257, 257, 257, 257) {
+				count, length := 8, 256
+				if name == "260K-short" {
+					count, length = 64, 32
+				}
+				for _, t := range sequencesFor(cfg, slices.Repeat([]int{length + 1}, count)...) {
 					batch.add(sequence{tokens: t, from: 1})
 				}
 				for range batch.targets {

@@ -77,8 +77,10 @@ type task struct {
 	pairs     bool
 	iteration int // of SPPO, from 1
 
-	// before runs once with the weights that training begins with.
-	before func(ctx context.Context, n *network, rows []int) error
+	// before runs once with the weights that training begins with. What it finds
+	// out is in reference, which a run that goes on reads from its folder.
+	before    func(ctx context.Context, n *network, rows []int) error
+	reference [][2]float64
 }
 
 // A result is what a batch adds to its step: sums, not means.
@@ -104,7 +106,7 @@ func (m *Model) run(ctx context.Context, t *task, o Options) (*Report, error) {
 	perStep := o.BatchSize * o.GradAccumulation
 	if t.before != nil {
 		rows := order.rows(0, min(steps*perStep, len(t.rows)))
-		if err := t.before(ctx, n, rows); err != nil {
+		if err := s.prepare(key, func() error { return t.before(ctx, n, rows) }); err != nil {
 			return nil, err
 		}
 	}
@@ -170,6 +172,9 @@ func (m *Model) run(ctx context.Context, t *task, o Options) (*Report, error) {
 				return nil, err
 			}
 		}
+	}
+	if report.Last == nil && s.last != nil { // an earlier run has done every step
+		report.Loss, report.Last = s.last.Loss, s.last
 	}
 	report.Steps, report.Seconds = s.step, time.Since(start).Seconds()
 	return report, nil

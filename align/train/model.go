@@ -1,6 +1,7 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,9 +57,11 @@ func New(files fs.FS, seed uint64) (*Model, error) {
 }
 
 // Open reads the weights of a checkpoint, of any type that has a float32 value.
-// c may be closed afterwards unless its small files lie in memory only while it
-// is open.
+// c may be closed afterwards.
 func Open(ctx context.Context, c *checkpoint.Checkpoint) (*Model, error) {
+	if q := c.Config().Quantization(); q != "" || c.HasFP8() {
+		return nil, fmt.Errorf("train: %s is quantized (%s); training starts from float32, bfloat16 or float16 weights", c.Name(), cmp.Or(q, "fp8"))
+	}
 	m, err := newModel(c.Config(), c.Files())
 	if err != nil {
 		return nil, err
@@ -124,6 +127,9 @@ func newModel(c *checkpoint.Config, files fs.FS) (*Model, error) {
 	if cfg.NumLabels > 1 {
 		return nil, fmt.Errorf("train: num_labels is %d; classifiers are trained with one label", cfg.NumLabels)
 	}
+	if n := parametersOf(cfg); n > maxParameters || cfg.NumHiddenLayers > maxLayers {
+		return nil, fmt.Errorf("train: config.json describes %.3g parameters in %d layers; what is trained here has up to %.1g in %d", n, cfg.NumHiddenLayers, float64(maxParameters), maxLayers)
+	}
 	m := &Model{cfg: cfg, labels: cfg.NumLabels, files: files, fields: c.Fields()}
 	if m.tok, err = tokenizer.Load(files); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
@@ -135,6 +141,19 @@ func newModel(c *checkpoint.Config, files fs.FS) (*Model, error) {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 	return m, nil
+}
+
+// maxParameters and maxLayers bound what a config.json alone can make us allocate.
+const (
+	maxParameters = 1 << 31
+	maxLayers     = 1 << 12
+)
+
+// parametersOf is about how many parameters a model has; it cannot overflow.
+func parametersOf(cfg *model.Config) float64 {
+	h, d := float64(cfg.HiddenSize), float64(cfg.HeadDim)
+	layer := h * (2*d*float64(cfg.NumAttentionHeads+cfg.NumKeyValueHeads) + 3*float64(cfg.IntermediateSize))
+	return 2*h*float64(cfg.VocabSize) + float64(cfg.NumHiddenLayers)*layer
 }
 
 var modelTypes = []string{"llama", "mistral", "qwen2"}

@@ -196,6 +196,9 @@ func TestOpenFaults(t *testing.T) {
 	for name, c := range map[string]struct{ from, to, want string }{
 		"type":       {`"model_type": "llama"`, `"model_type": "internlm2"`, "not trained here"},
 		"vocabulary": {`"vocab_size": 40`, `"vocab_size": 20`, "the tokenizer has"},
+		"size":       {`"hidden_size": 24`, `"hidden_size": 200000000`, "parameters"},
+		"width":      {`"intermediate_size": 40`, `"intermediate_size": 268435456`, "parameters"},
+		"depth":      {`"num_hidden_layers": 2`, `"num_hidden_layers": 100000`, "100000 layers"},
 		"labels":     {`"vocab_size": 40`, `"vocab_size": 40, "num_labels": 3, "architectures": ["LlamaForSequenceClassification"]`, "num_labels is 3"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,6 +17,7 @@ type network struct {
 	cos, sin, minus []float32 // (longest sequence, head_dim/2); minus is −sin
 
 	tokens []int // of all sequences
+	places []int // of each token in its sequence
 	ranges []span
 	kept   []activations // by layer
 	last   []float32     // hidden states after the last layer
@@ -187,24 +188,25 @@ func (n *network) normalizeBack(dx, dw, x, w, dy []float32) {
 func (n *network) turn(x []float32, heads int, sin []float32) {
 	d := n.cfg.HeadDim
 	half, width := d/2, heads*d
-	for _, s := range n.ranges {
-		n.team.do(s.hi-s.lo, 16, 2*width, func(_, lo, hi int) {
-			for p := lo; p < hi; p++ {
-				row := x[(s.lo+p)*width : (s.lo+p+1)*width]
-				for ; len(row) > 0; row = row[d:] {
-					kernel.Rope(row[:d], n.cos[p*half:(p+1)*half], sin[p*half:(p+1)*half])
-				}
+	n.team.do(len(n.places), 16, 2*width, func(_, lo, hi int) {
+		for i := lo; i < hi; i++ {
+			at := n.places[i] * half
+			for row := x[i*width : (i+1)*width]; len(row) > 0; row = row[d:] {
+				kernel.Rope(row[:d], n.cos[at:at+half], sin[at:at+half])
 			}
-		})
-	}
+		}
+	})
 }
 
 // forward computes the hidden states of sequences after the last layer.
 func (n *network) forward(sequences [][]int) {
-	n.tokens, n.ranges = n.tokens[:0], n.ranges[:0]
+	n.tokens, n.places, n.ranges = n.tokens[:0], n.places[:0], n.ranges[:0]
 	for _, s := range sequences {
 		n.ranges = append(n.ranges, span{len(n.tokens), len(n.tokens) + len(s)})
 		n.tokens = append(n.tokens, s...)
+		for i := range s {
+			n.places = append(n.places, i)
+		}
 	}
 	cfg, t := n.cfg, len(n.tokens)
 	h, inner := cfg.HiddenSize, cfg.IntermediateSize

@@ -71,7 +71,7 @@ func (p *pairs) against(method string, beta float64, note func(string), loss pai
 			b.add(p.rejected[i])
 		}
 	}
-	t := &task{method: method, rows: p.rows, pairs: true}
+	t := &task{method: method, rows: p.rows, pairs: true, reference: reference}
 	t.weight = func(rows []int) float64 { return float64(len(rows)) }
 	t.before = func(ctx context.Context, n *network, rows []int) error {
 		if note != nil {

@@ -73,6 +73,19 @@ func TestAgainstPyTorch(t *testing.T) {
 	if err := json.Unmarshal(b, &golden); err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range kernel.Implementations() {
+		t.Run(name, func(t *testing.T) {
+			restore, err := kernel.Use(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer restore()
+			againstPyTorch(t, golden.Cases)
+		})
+	}
+}
+
+func againstPyTorch(t *testing.T, cases map[string]goldenCase) {
 	llama := tinyConfigs()["tied"]
 	qwen := *tinyConfigs()["untied"]
 	qwen.ModelType, qwen.QKVBias, qwen.HiddenSize = "qwen2", true, 16
@@ -115,7 +128,7 @@ func TestAgainstPyTorch(t *testing.T) {
 	for name, cfg := range map[string]*model.Config{"sft": &narrow, "sft biased": &qwen} {
 		t.Run(name, func(t *testing.T) {
 			m, n, g := setUp(cfg, 0)
-			want := golden.Cases[name]
+			want := cases[name]
 			near(t, "loss", imitate(n, g), want.Loss)
 			checkSummary(t, m.layout, g, want.Gradients, 2e-5)
 		})
@@ -133,7 +146,7 @@ func TestAgainstPyTorch(t *testing.T) {
 			t.Fatal(err)
 		}
 		copy(m.w, formula(m.layout, 0))
-		want := golden.Cases["dpo"]
+		want := cases["dpo"]
 		near(t, "loss", task.batch(n, []int{0, 1}, 2).loss, want.Loss)
 		checkSummary(t, m.layout, g, want.Gradients, 5e-5)
 	})
@@ -141,7 +154,7 @@ func TestAgainstPyTorch(t *testing.T) {
 		cfg := narrow
 		cfg.NumLabels, cfg.PadTokenID = 1, 0
 		m, n, g := setUp(&cfg, 1)
-		want := golden.Cases["reward"]
+		want := cases["reward"]
 		task := rewardTask(m, pairs, 0)
 		r := task.batch(n, []int{0, 1}, 2)
 		near(t, "loss", r.loss, want.Loss)
@@ -156,7 +169,7 @@ func TestAgainstPyTorch(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &state{m: m, o: &o, m1: make([]float32, len(g)), m2: make([]float32, len(g))}
-		want := golden.Cases["steps"]
+		want := cases["steps"]
 		for i, l := range want.Losses {
 			near(t, "loss", imitate(n, g), l)
 			n.update(s, g, math.Sqrt(n.sumSquares(g)), 0.01)

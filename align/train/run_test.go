@@ -377,3 +377,18 @@ func TestOptionFaults(t *testing.T) {
 		}
 	}
 }
+
+func TestSumSquares(t *testing.T) {
+	team := newTeam(3)
+	defer team.end()
+	n := &network{team: team}
+	for _, size := range []int{0, 1, flatBlock - 1, flatBlock, flatBlock + 1, 5*flatBlock + 7} {
+		g := make([]float32, size)
+		for i := range g {
+			g[i] = 2
+		}
+		if got, want := n.sumSquares(g), 4*float64(size); got != want {
+			t.Errorf("%d twos have the sum of squares %v, want %v", size, got, want)
+		}
+	}
+}

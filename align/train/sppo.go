@@ -33,8 +33,8 @@ type SPPOOptions struct {
 	Sample func(ctx context.Context, r SampleRequest) ([][]string, error)
 	// Score says how good each answer to a prompt is, on a scale on which
 	// σ(s_i − s_j) is the probability that i is better than j: rewards of a
-	// Bradley–Terry model, or [MeanLogits] of a model that compares. Prompts
-	// have no responses.
+	// Bradley–Terry model, or for a model that compares the mean over all j of the
+	// logit of i against j less that of j against i. Prompts have no responses.
 	Score func(ctx context.Context, prompts []Pair, answers [][]string) ([][]float64, error)
 }
 
@@ -57,8 +57,8 @@ type SampleRequest struct {
 //
 // where Δ is the change of a whole response's log-probability since the iteration
 // began. This is the loss "sppo" of https://github.com/uclaml/SPPO, with 1/β = η.
-// The optimizer and the learning rate start anew in each iteration. Prompts whose
-// answers are all equally good are left out.
+// The optimizer (AdamW, where the authors have RMSprop) and the learning rate start
+// anew in each iteration. Prompts whose answers are all equally good are left out.
 //
 // The reports are those of the iterations. With Options.Work each has a folder
 // there, with its answers in samples.jsonl.
@@ -95,7 +95,7 @@ func SPPO(ctx context.Context, m *Model, prompts []Pair, opt SPPOOptions) ([]*Re
 		each := o
 		each.Seed += uint64(i)
 		if o.Work != "" {
-			each.Work = filepath.Join(o.Work, fmt.Sprintf("iteration-%d", i+1))
+			each.Work = filepath.Join(o.Work, fmt.Sprint(iterationPrefix, i+1))
 		}
 		r, err := m.iterate(ctx, i+1, part, &opt, each)
 		if err != nil {
@@ -168,23 +168,6 @@ func extremes(scores []float64) (best, worst int, win, lose float64) {
 	}
 	n := float64(len(scores))
 	return best, worst, win / n, lose / n
-}
-
-// MeanLogits turns the logits of a model that compares, m[i][j] > 0 where answer i
-// is better than j and not necessarily −m[j][i], into a score for each answer: the
-// mean over all j of m[i][j] − m[j][i], as LLM-Blender ranks with PairRM
-// (https://github.com/yuchenlin/LLM-Blender).
-func MeanLogits(m [][]float64) []float64 {
-	s := make([]float64, len(m))
-	for i := range m {
-		for j := range m {
-			if i != j {
-				s[i] += m[i][j] - m[j][i]
-			}
-		}
-		s[i] /= float64(len(m))
-	}
-	return s
 }
 
 // playedRow is a line of samples.jsonl; the first has only a key.

@@ -2,7 +2,6 @@ package train
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -26,6 +25,7 @@ import (
 //
 //	step-00000100/   the last saved state: a model directory like any other, with
 //	                 optimizer.safetensors and state.json
+//	reference.json   log-probabilities of the model that training began with
 //	train.jsonl      a line per step
 //
 // There is no state of random numbers: the order of rows is a function of the
@@ -40,6 +40,7 @@ type state struct {
 	step   int       // steps done
 	saved  int       // steps in the last saved state
 	kept   string    // its folder, "" if there is none
+	last   *Step     // of an earlier run, nil if there is none
 }
 
 // stateFile is state.json.
@@ -120,10 +121,7 @@ func (s *state) key() string {
 	return hex.EncodeToString(d.h.Sum(nil))
 }
 
-const (
-	statePrefix = "step-"
-	logName     = "train.jsonl"
-)
+const statePrefix = "step-"
 
 // begin takes up the state in the work folder, if there is one, and opens the
 // log behind the lines that belong to it.
@@ -138,16 +136,17 @@ func (s *state) begin(key string) (*logFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
+	var left []string // what was never finished, and what should be gone already
 	for _, e := range entries {
-		name := e.Name()
+		path := filepath.Join(s.o.Work, e.Name())
 		switch {
-		case strings.HasPrefix(name, "."+statePrefix):
-			// One that was never finished.
-			if err := os.RemoveAll(filepath.Join(s.o.Work, name)); err != nil {
-				return nil, fmt.Errorf("train: %w", err)
+		case strings.HasPrefix(e.Name(), "."+statePrefix):
+			left = append(left, path)
+		case strings.HasPrefix(e.Name(), statePrefix):
+			if s.kept != "" {
+				left = append(left, s.kept)
 			}
-		case strings.HasPrefix(name, statePrefix):
-			s.kept = filepath.Join(s.o.Work, name) // the last by name is the latest
+			s.kept = path // the last by name is the latest
 		}
 	}
 	if s.kept != "" {
@@ -158,7 +157,53 @@ func (s *state) begin(key string) (*logFile, error) {
 			s.o.Note(fmt.Sprintf("going on after step %d", s.step))
 		}
 	}
-	return openLog(filepath.Join(s.o.Work, logName), s.step)
+	for _, path := range left {
+		if err := os.RemoveAll(path); err != nil {
+			return nil, fmt.Errorf("train: %w", err)
+		}
+	}
+	log, last, err := openLog(filepath.Join(s.o.Work, logName), s.step)
+	s.last = last
+	return log, err
+}
+
+// prepare calls before, unless an earlier run has kept what it found out.
+func (s *state) prepare(key string, before func() error) error {
+	if s.o.Work == "" {
+		return before()
+	}
+	type reference struct {
+		Key    string       `json:"key"`
+		Values [][2]float64 `json:"values"` // chosen and rejected, by pair
+	}
+	path := filepath.Join(s.o.Work, "reference.json")
+	var r reference
+	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &r) == nil && r.Key == key && len(r.Values) == len(s.t.reference) {
+		copy(s.t.reference, r.Values)
+		return nil
+	}
+	if err := before(); err != nil {
+		return err
+	}
+	for _, v := range s.t.reference {
+		if math.IsNaN(v[0]+v[1]) || math.IsInf(v[0]+v[1], 0) {
+			return nil // JSON has no such number; the first step will tell
+		}
+	}
+	b, err := json.Marshal(reference{key, s.t.reference})
+	if err == nil {
+		err = os.MkdirAll(s.o.Work, 0o777)
+	}
+	if err == nil {
+		err = writeFile(path+".tmp", func(w *bufio.Writer) error { _, err := w.Write(b); return err })
+	}
+	if err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
+	if err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	return nil
 }
 
 // load reads the state in s.kept.
@@ -350,70 +395,4 @@ func (m *Model) allFiles() (map[string][]byte, error) {
 		}
 	}
 	return files, nil
-}
-
-// logFile is train.jsonl; the zero value takes everything and keeps nothing.
-type logFile struct{ f *os.File }
-
-// openLog opens a log and takes off the lines after a step, which the run will
-// write again.
-func openLog(path string, step int) (*logFile, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
-		return nil, fmt.Errorf("train: %w", err)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("train: %w", err)
-	}
-	keep := 0
-	for rest := b; ; {
-		i := bytes.IndexByte(rest, '\n')
-		var line struct{ Step int }
-		if i < 0 || json.Unmarshal(rest[:i], &line) != nil || line.Step > step {
-			break
-		}
-		keep += i + 1
-		rest = rest[i+1:]
-	}
-	if err := f.Truncate(int64(keep)); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("train: %w", err)
-	}
-	if _, err := f.Seek(int64(keep), 0); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("train: %w", err)
-	}
-	return &logFile{f}, nil
-}
-
-func (l *logFile) write(s Step) error {
-	if l.f == nil {
-		return nil
-	}
-	b, err := json.Marshal(s)
-	if err == nil {
-		_, err = l.f.Write(append(b, '\n'))
-	}
-	if err != nil {
-		return fmt.Errorf("train: %w", err)
-	}
-	return nil
-}
-
-func (l *logFile) sync() error {
-	if l.f == nil {
-		return nil
-	}
-	if err := l.f.Sync(); err != nil {
-		return fmt.Errorf("train: %w", err)
-	}
-	return nil
-}
-
-func (l *logFile) close() {
-	if l.f != nil {
-		l.f.Close()
-	}
 }

@@ -1,7 +1,9 @@
 package alpacaeval
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -57,52 +59,91 @@ func WriteAnnotations(w io.Writer, rows []Annotation) error { return writeArray(
 // that repeat another in instruction and both outputs are left out. source
 // tells files of models with the same name apart.
 func ReadAnnotations(r io.Reader, source string) ([]*Judged, error) {
-	type key struct{ judge, baseline, model string }
-	sets := map[key]*Judged{}
-	seen := map[[3]string]bool{}
-	var out []*Judged
-	r, err := Decompress(r)
+	b, err := readAll(r)
+	var sets []*Judged
+	if err == nil {
+		sets, err = collect(b, source)
+	}
+	if err == nil && len(sets) == 0 {
+		err = errors.New("no rows")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("alpacaeval: %s: %w", source, err)
 	}
-	err = eachObject(r, func(dec *json.Decoder) error {
-		var row struct {
-			Instruction *string  `json:"instruction"`
-			Output1     *string  `json:"output_1"`
-			Output2     *string  `json:"output_2"`
-			Generator1  string   `json:"generator_1"`
-			Generator2  string   `json:"generator_2"`
-			Annotator   string   `json:"annotator"`
-			Preference  *float64 `json:"preference"`
+	return sets, nil
+}
+
+// collected is a set as it is read.
+type collected struct {
+	*Judged
+	first map[string][]rawRow // by instruction
+}
+
+func collect(b []byte, source string) ([]*Judged, error) {
+	var out []*Judged
+	sets := map[[3]string]*collected{}
+	var last *collected // the set of the row before
+	var names [3][]byte // and what it was called, as it stands in the file
+	s := &scanner{b: b}
+	err := s.rows(func(_ int, r *rawRow) error {
+		if !r.instruction.there || !r.output1.there || !r.output2.there {
+			return errors.New("needs instruction, output_1 and output_2")
 		}
-		if err := dec.Decode(&row); err != nil {
+		now := [3][]byte{r.annotator.raw, r.generator1.raw, r.generator2.raw}
+		if last == nil || !bytes.Equal(now[0], names[0]) || !bytes.Equal(now[1], names[1]) || !bytes.Equal(now[2], names[2]) {
+			var k [3]string
+			for i, t := range []text{r.annotator, r.generator1, r.generator2} {
+				var err error
+				if k[i], err = t.decode(); err != nil {
+					return err
+				}
+			}
+			names = now
+			if last = sets[k]; last == nil {
+				last = &collected{&Judged{Source: source, Judge: k[0], Baseline: k[1], Model: k[2]}, map[string][]rawRow{}}
+				sets[k] = last
+				out = append(out, last.Judged)
+			}
+		}
+		instruction, err := r.instruction.decode()
+		if err != nil {
 			return err
 		}
-		if row.Instruction == nil || row.Output1 == nil || row.Output2 == nil {
-			return fmt.Errorf("needs instruction, output_1 and output_2")
+		for _, o := range last.first[instruction] {
+			if same, err := o.sameOutputs(r); same || err != nil {
+				return err
+			}
 		}
-		k := key{row.Annotator, row.Generator1, row.Generator2}
-		set := sets[k]
-		if set == nil {
-			set = &Judged{Source: source, Judge: k.judge, Baseline: k.baseline, Model: k.model}
-			sets[k] = set
-			out = append(out, set)
+		last.first[instruction] = append(last.first[instruction], *r)
+		c := Comparison{Instruction: instruction, Index: -1, Preference: r.preference}
+		if c.LenBaseline, err = r.output1.runes(); err != nil {
+			return err
 		}
-		id := [3]string{digest(k.judge + "\x00" + k.baseline + "\x00" + k.model + "\x00" + *row.Instruction), digest(*row.Output1), digest(*row.Output2)}
-		if seen[id] {
-			return nil
+		if c.LenModel, err = r.output2.runes(); err != nil {
+			return err
 		}
-		seen[id] = true
-		set.Rows = append(set.Rows, comparisonOf(&Annotation{Instruction: *row.Instruction, Output1: *row.Output1, Output2: *row.Output2, Preference: row.Preference}))
+		last.Rows = append(last.Rows, c)
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("alpacaeval: %s: %w", source, err)
+	return out, err
+}
+
+// sameOutputs tells whether two rows have the same outputs.
+func (r *rawRow) sameOutputs(o *rawRow) (bool, error) {
+	for _, pair := range [][2]text{{r.output1, o.output1}, {r.output2, o.output2}} {
+		if bytes.Equal(pair[0].raw, pair[1].raw) {
+			continue
+		}
+		a, err := pair[0].decode()
+		if err != nil {
+			return false, err
+		}
+		b, err := pair[1].decode()
+		if a != b || err != nil {
+			return false, err
+		}
 	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("alpacaeval: %s: no rows", source)
-	}
-	return out, nil
+	return true, nil
 }
 
 // ReadAnnotationRows reads annotations.json with all that is in it, to go on

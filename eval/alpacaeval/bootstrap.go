@@ -188,5 +188,5 @@ func (r *resampler) rate() float64 {
 func (f *fit) refine(n int, start []float64) bool {
 	copy(f.w, start)
 	f.random = judge.NewTwister(gridSeeds[0])
-	return f.newton(n, 1)
+	return f.newton(n, 1, 1e-3)
 }

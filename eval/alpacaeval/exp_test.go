@@ -22,7 +22,7 @@ func TestExp(t *testing.T) {
 		}
 		d := math.Abs(e[i]/want - 1)
 		worst = max(worst, d)
-		if !(d < 5e-16) {
+		if !(d < 1e-15) {
 			t.Fatalf("e^%v = %v, want %v", v, e[i], want)
 		}
 	}

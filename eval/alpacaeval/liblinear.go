@@ -31,6 +31,8 @@ type fit struct {
 	grad   []float64 // (features)
 	gram   [][]float64
 	idx    []int
+	next   slope // where the step that was taken led
+	ahead  bool  // it has been set as grad and gram
 	powers *expTable
 	random *judge.Twister
 }
@@ -79,7 +81,7 @@ func (f *fit) solve(n int, seed uint32) {
 	for j := range features {
 		f.w[j], f.u[j], f.idx[j] = 0, 0, j
 	}
-	f.norm = 0
+	f.norm, f.ahead = 0, false
 	if copies == 0 {
 		return
 	}
@@ -87,7 +89,10 @@ func (f *fit) solve(n int, seed uint32) {
 	inner, first := 1.0, 0.0
 	worst := math.Inf(1)
 	for step := range solverSteps {
-		f.differentiate(n)
+		if !f.ahead {
+			f.differentiate(n)
+		}
+		f.ahead = false
 		active, sum, most := features, 0.0, 0.0
 		for s := 0; s < active; s++ {
 			j := f.idx[s]
@@ -140,7 +145,7 @@ func (f *fit) differentiate(n int) {
 		clear(f.gram[j])
 	}
 	if features == 3 {
-		f.differentiate3(n)
+		f.slope3(n)
 		return
 	}
 	for r, e := range f.e[:n] {
@@ -155,32 +160,6 @@ func (f *fit) differentiate(n int) {
 			}
 		}
 	}
-	f.mirror()
-}
-
-// differentiate3 is differentiate for three columns, with sums in registers.
-func (f *fit) differentiate3(n int) {
-	e, a, b, x0, x1, x2 := f.e[:n], f.a[:n], f.b[:n], f.x[0][:n], f.x[1][:n], f.x[2][:n]
-	var g0, g1, g2, h00, h10, h11, h20, h21, h22 float64
-	for r := range e {
-		c := a[r] + b[r]
-		t := 1 / (1 + e[r])
-		g, d := b[r]-c*t, c*e[r]*t*t
-		v0, v1, v2 := x0[r], x1[r], x2[r]
-		g0 += v0 * g
-		g1 += v1 * g
-		g2 += v2 * g
-		d0, d1 := v0*d, v1*d
-		h00 += d0 * v0
-		h10 += d0 * v1
-		h11 += d1 * v1
-		h20 += d0 * v2
-		h21 += d1 * v2
-		h22 += v2 * d * v2
-	}
-	f.grad[0], f.grad[1], f.grad[2] = g0, g1, g2
-	h := f.gram
-	h[0][0], h[1][0], h[1][1], h[2][0], h[2][1], h[2][2] = h00, h10, h11, h20, h21, h22
 	f.mirror()
 }
 
@@ -255,17 +234,30 @@ func (f *fit) search(n int) {
 		f.v[j] = f.u[j] - f.w[j]
 	}
 	delta += norm - f.norm
-	f.product(f.q, f.v, n)
-	failed := 0.0
-	for r, q := range f.q[:n] {
-		failed += f.b[r] * q
+	failed, growth, fused := 0.0, 0.0, false
+	if len(f.w) == 3 {
+		failed, growth, fused = f.try3(n)
 	}
-	for range searchSteps {
-		f.powers.exp(f.grown[:n], f.q[:n])
-		if change := norm - f.norm + failed - sufficient*delta + f.growth(n); change <= 0 {
+	if !fused {
+		f.product(f.q, f.v, n)
+		failed = 0
+		for r, q := range f.q[:n] {
+			failed += f.b[r] * q
+		}
+	}
+	for trial := range searchSteps {
+		if !fused || trial > 0 {
+			f.powers.exp(f.grown[:n], f.q[:n])
+			growth = f.growth(n)
+		}
+		if change := norm - f.norm + failed - sufficient*delta + growth; change <= 0 {
 			f.norm = norm
 			copy(f.w, f.u)
 			f.e, f.grown = f.grown, f.e
+			if fused && trial == 0 {
+				f.set(&f.next)
+				f.ahead = true
+			}
 			return
 		}
 		norm = 0

@@ -166,10 +166,11 @@ func (a *Answering) key(r *generate.Request) string {
 }
 
 // Pending lists the requests that Run would make.
+// Questions that have a generator are answered already.
 func (a *Answering) Pending(log *eval.Log, questions []Output) []generate.Request {
 	var out []generate.Request
 	for i, q := range questions {
-		if r := a.request(i, q.Instruction); log == nil || !log.Has(a.key(&r)) {
+		if r := a.request(i, q.Instruction); q.Generator == "" && (log == nil || !log.Has(a.key(&r))) {
 			out = append(out, r)
 		}
 	}
@@ -177,11 +178,16 @@ func (a *Answering) Pending(log *eval.Log, questions []Output) []generate.Reques
 }
 
 // Run has every question answered, in the order of the questions. Those that
-// could not be answered are left out of the outputs and listed.
+// have a generator are answered already and stay as they are; those that could
+// not be answered are left out of the outputs and listed.
 func (a *Answering) Run(ctx context.Context, log *eval.Log, questions []Output) ([]Output, []Failure, error) {
 	outputs := make([]*Output, len(questions))
 	failed, err := a.each(ctx, len(questions), func(i int) error {
 		q := questions[i]
+		if q.Generator != "" {
+			outputs[i] = &q
+			return nil
+		}
 		r := a.request(i, q.Instruction)
 		k := a.key(&r)
 		var v loggedAnswer

@@ -48,7 +48,16 @@ func (s *speaker) count() (distinct, all int) {
 func questions(n int) []Output {
 	out := make([]Output, n)
 	for i := range out {
-		out[i] = Output{Instruction: fmt.Sprint("question ", i), Output: strings.Repeat("b", 10+i), Generator: "base", Dataset: "d"}
+		out[i] = Output{Instruction: fmt.Sprint("question ", i), Dataset: "d"}
+	}
+	return out
+}
+
+// answered are questions with a baseline's answers, longer and longer ones.
+func answered(n int) []Output {
+	out := questions(n)
+	for i := range out {
+		out[i].Output, out[i].Generator = strings.Repeat("b", 10+i), "base"
 	}
 	return out
 }
@@ -97,6 +106,15 @@ func TestAnswering(t *testing.T) {
 	out, _, err = a.Run(ctx, log, q)
 	if distinct, all := s.count(); err != nil || all != 25 || distinct != 25 || out[3].Output != "re: question 3" {
 		t.Errorf("%d requests, %v, %q", all, err, out[3].Output)
+	}
+	// What is answered stays, and the others keep their random numbers.
+	some := append([]Output(nil), q...)
+	some[0].Output, some[0].Generator = "mine", "me"
+	if out, _, err := a.Run(ctx, log, some); err != nil || out[0] != some[0] || out[1].Generator != "m" {
+		t.Errorf("%+v, %v", out[:2], err)
+	}
+	if _, all := s.count(); all != 25 {
+		t.Errorf("%d requests, want 25", all)
 	}
 	// What changes the answer is asked anew.
 	for name, change := range map[string]func(){
@@ -207,7 +225,7 @@ func newJudging(t *testing.T, s *speaker) *Judging {
 func TestJudging(t *testing.T) {
 	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "log.jsonl")
-	base := questions(30)
+	base := answered(30)
 	model := make([]Output, len(base))
 	for i, b := range base {
 		model[i] = Output{Instruction: b.Instruction, Output: strings.Repeat("m", 20), Generator: "model"}
@@ -278,8 +296,8 @@ func TestJudging(t *testing.T) {
 // not asked for again by the next run.
 func TestJudgingUnreadable(t *testing.T) {
 	ctx := context.Background()
-	base := questions(20)
-	model := questions(20)
+	base := answered(20)
+	model := answered(20)
 	for i := range model {
 		model[i].Output, model[i].Generator = "model", "model"
 	}
@@ -354,7 +372,7 @@ func TestJudgingUnreadable(t *testing.T) {
 }
 
 func TestMatchErrors(t *testing.T) {
-	base := questions(3)
+	base := answered(3)
 	model := []Output{{Instruction: "question 1", Output: "a"}, {Instruction: "question 1", Output: "b"}}
 	if _, _, _, err := Match(base, model); err == nil || !strings.Contains(err.Error(), "rows 0 and 1") {
 		t.Errorf("two answers: %v", err)

@@ -51,7 +51,7 @@ func (f *alpacaScoreFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.baseline, "baseline", "", "also LC against this `MODEL`, one that is scored or stands in --weights, from weights alone")
 	fl.IntVar(&f.draws, "bootstrap", 1000, "draws for the intervals; 0 leaves them out, which is the default for more than ten models")
 	fl.Uint64Var(&f.drawSeed, "bootstrap-seed", 1, "of the draws")
-	fl.StringVar(&f.name, "model-name", "", "call the model this in the result")
+	fl.StringVar(&f.name, "name", "", "call the model this in the result")
 	fl.StringVarP(&f.output, "output", "o", "", "write results to this `DIR`")
 	fl.BoolVar(&f.force, "force", false, "replace the results of another run in -o")
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) { f.drawsWereGiven = cmd.Flags().Changed("bootstrap") }

@@ -3,8 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"math"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -77,13 +77,23 @@ func (a *app) alpacaScore(ctx context.Context, f *alpacaFlags, files []string) e
 	}
 	if f.name != "" {
 		if len(sets) != 1 {
-			return usagef("--model-name names one model; there are %d", len(sets))
+			return usagef("--name names one model; there are %d", len(sets))
 		}
 		sets[0].Model = f.name
 	}
 	scored, err := a.scoreSets(ctx, &f.alpacaScoreFlags, sets, nil, nil)
 	if err != nil {
 		return err
+	}
+	if f.outputs != "" { // the length is that of all outputs, judged or not
+		if len(scored) != 1 {
+			return usagef("--outputs belong to one model; there are %d", len(scored))
+		}
+		rows, err := readQuestions(f.outputs)
+		if err != nil {
+			return err
+		}
+		scored[0].length = alpacaeval.AverageLength(rows)
 	}
 	return a.alpacaFinish(&f.alpacaScoreFlags, scored)
 }
@@ -96,12 +106,16 @@ func readAnnotations(files []string) ([]*alpacaeval.Judged, error) {
 	for i, path := range files {
 		g.Go(func() error {
 			var err error
-			each[i], err = readWith(path, func(r io.Reader) ([]*alpacaeval.Judged, error) {
-				if strings.HasSuffix(strings.TrimSuffix(path, ".gz"), ".csv") {
-					return alpacaeval.ReadNumbers(r)
-				}
-				return alpacaeval.ReadAnnotations(r, path)
-			})
+			if strings.HasSuffix(strings.TrimSuffix(path, ".gz"), ".csv") {
+				each[i], err = readWith(path, alpacaeval.ReadNumbers)
+				return err
+			}
+			file, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			each[i], err = alpacaeval.ReadAnnotations(file, path)
 			return err
 		})
 	}
@@ -317,7 +331,7 @@ func (s *alpacaScored) row() alpacaeval.Row {
 // alpacaFinish writes and prints the figures of all models.
 func (a *app) alpacaFinish(f *alpacaScoreFlags, scored []*alpacaScored) error {
 	if f.output != "" {
-		if err := f.write(scored); err != nil {
+		if err := writeAlpaca(f, filepath.Clean(f.output), scored); err != nil {
 			return err
 		}
 	}
@@ -347,7 +361,7 @@ func (a *app) alpacaPrint(f *alpacaScoreFlags, scored []*alpacaScored) error {
 	}
 	header := []any{"model", "judge", "LC %", "95 %", "win rate %", "± SE", "95 %", "n", "missing", "length", "C"}
 	if f.baseline != "" {
-		header = append(header, "LC against "+f.baseline)
+		header = append(header, "LC against "+f.baseline, "win rate − its, paired")
 	}
 	t := a.newTable(header...)
 	for _, s := range scored {
@@ -358,6 +372,9 @@ func (a *app) alpacaPrint(f *alpacaScoreFlags, scored []*alpacaScored) error {
 		row := []any{s.Model, s.Judge, lc, span(s.lcCI), fmt.Sprintf("%.2f", s.wr.WinRate), fmt.Sprintf("%.2f", s.wr.StandardError), span(s.wrCI), s.wr.Total, s.missing(), s.length, c}
 		if s.versus != nil {
 			row = append(row, fmt.Sprintf("%.2f", *s.versus.LC))
+			if v := s.versus; v.Difference != nil && v.DifferenceError != nil {
+				row = append(row, fmt.Sprintf("%+.2f ± %.2f", *v.Difference, *v.DifferenceError))
+			}
 		}
 		t.AppendRow(row)
 	}
@@ -405,133 +422,4 @@ func span(i *eval.Interval) string {
 		return ""
 	}
 	return fmt.Sprintf("%.1f…%.1f", i.Low, i.High)
-}
-
-// alpacaVersusJSON is LC against another model than the judge's baseline.
-type alpacaVersusJSON struct {
-	Model    string   `json:"model"`
-	Baseline string   `json:"baseline"`
-	LC       *float64 `json:"length_controlled_winrate"`
-	LCError  *float64 `json:"lc_standard_error"`
-}
-
-// weightsOf finds a model among fits; the baseline of all of them has none.
-func weightsOf(model string, fits []alpacaeval.Fitted, zero string) (alpacaeval.Weights, error) {
-	for _, w := range fits {
-		if w.Model == model {
-			return w.Weights, nil
-		}
-	}
-	if model == zero {
-		return alpacaeval.Weights{}, nil
-	}
-	return alpacaeval.Weights{}, fmt.Errorf("no weights of %s; score it too, or name a file that holds it with --weights", model)
-}
-
-func addVersus(f *alpacaScoreFlags, scored []*alpacaScored, ref *alpacaeval.Reference) error {
-	if f.glm == "" || f.glm == alpacaeval.Minimal {
-		return usagef("--baseline needs weights of difficulties: use --lc v1 or noreg")
-	}
-	var fits []alpacaeval.Fitted
-	zero := ""
-	for _, s := range scored {
-		if s.lc != nil {
-			fits = append(fits, alpacaeval.Fitted{Model: s.Model, Weights: s.lc.Weights})
-		}
-		if s.Judge != scored[0].Judge || s.Baseline != scored[0].Baseline {
-			return fmt.Errorf("--baseline compares models that one judge compared with one baseline; %s and %s were not", scored[0].Model, s.Model)
-		}
-		zero = s.Baseline
-	}
-	if f.weights != "" {
-		more, err := readWith(f.weights, alpacaeval.ReadWeights)
-		if err != nil {
-			return err
-		}
-		fits = append(fits, more...)
-	}
-	if zero == "" {
-		zero = "gpt4_1106_preview"
-	}
-	base, err := weightsOf(f.baseline, fits, zero)
-	if err != nil {
-		return err
-	}
-	for _, s := range scored {
-		if s.lc == nil {
-			continue
-		}
-		rate, stderr, err := s.lc.Weights.Against(base, ref.Difficulty)
-		if err != nil {
-			return err
-		}
-		s.versus = &alpacaVersusJSON{s.Model, f.baseline, eval.Finite(rate), eval.Finite(stderr)}
-	}
-	return nil
-}
-
-// alpacaVersus computes LC between models from the weights of their fits.
-func (a *app) alpacaVersus(f *alpacaFlags, models []string) error {
-	if f.baseline == "" {
-		return usagef("--weights without --annotations needs --baseline MODEL")
-	}
-	if f.difficulty == "" && f.gamed == "" {
-		return usagef("--weights needs the difficulties of the instructions: --difficulty FILE, or --gamed FILE")
-	}
-	fits, err := readWith(f.weights, alpacaeval.ReadWeights)
-	if err != nil {
-		return err
-	}
-	var ref *alpacaeval.Reference
-	if f.difficulty != "" {
-		ref, err = readWith(f.difficulty, alpacaeval.ReadDifficulty)
-	} else {
-		var gamed *alpacaeval.Gamed
-		if gamed, err = readWith(f.gamed, alpacaeval.ReadGamed); err == nil {
-			ref = gamed.Reference()
-		}
-	}
-	if err != nil {
-		return err
-	}
-	const zero = "gpt4_1106_preview"
-	if len(models) == 0 {
-		for _, w := range fits {
-			models = append(models, w.Model)
-		}
-	}
-	base, err := weightsOf(f.baseline, fits, zero)
-	if err != nil {
-		return err
-	}
-	docs := make([]alpacaVersusJSON, len(models))
-	for i, m := range models {
-		w, err := weightsOf(m, fits, zero)
-		if err != nil {
-			return err
-		}
-		rate, stderr, err := w.Against(base, ref.Difficulty)
-		if err != nil {
-			return err
-		}
-		docs[i] = alpacaVersusJSON{m, f.baseline, eval.Finite(rate), eval.Finite(stderr)}
-	}
-	if a.json {
-		if len(docs) == 1 {
-			return a.printJSON(docs[0])
-		}
-		return a.printJSON(map[string]any{"models": docs})
-	}
-	t := a.newTable("model", "LC % against "+f.baseline, "± SE")
-	for _, d := range docs {
-		t.AppendRow([]any{d.Model, fmt.Sprintf("%.2f", *d.LC), fmt.Sprintf("%.2f", *d.LCError)})
-	}
-	t.Render()
-	return nil
-}
-
-// write puts results into the output directory. Those of another run are
-// replaced only with --force.
-func (f *alpacaScoreFlags) write(scored []*alpacaScored) error {
-	return writeAlpaca(f, filepath.Clean(f.output), scored)
 }

@@ -35,15 +35,14 @@ type speakerFlags struct {
 	name   string // in results; made up if empty
 }
 
-// open opens the model that the flags or the first of args name. spent is what
-// the command's other fleets have spent.
-func (f *speakerFlags) open(ctx context.Context, a *app, spend *spendFlags, spent float64, args []string, log *eval.Log) (*speaker, error) {
+// open opens the model that the flags or the first of args name.
+func (f *speakerFlags) open(ctx context.Context, a *app, spend *spendFlags, args []string, log *eval.Log) (*speaker, error) {
 	local := len(args) > 0 || f.engine.sft != "" || f.engine.aligned != ""
 	if f.fleet.given() {
 		if local {
 			return nil, usagef("a model in this process and --%sbase-url or --%smodel contradict each other", f.fleet.prefix, f.fleet.prefix)
 		}
-		s, err := f.fleet.open(ctx, a, spend, spent)
+		s, err := f.fleet.open(ctx, a, spend)
 		if err != nil {
 			return nil, err
 		}
@@ -70,14 +69,6 @@ func (f *speakerFlags) open(ctx context.Context, a *app, spend *spendFlags, spen
 		return nil, err
 	}
 	return &speaker{Generator: e.Engine, name: name, identity: identity, raw: e.Template() == nil, close: func() { e.Model().Close(); e.close() }}, nil
-}
-
-// spentSoFar is what a fleet has spent.
-func (s *speaker) spentSoFar() float64 {
-	if s == nil || s.servers == nil {
-		return 0
-	}
-	return s.Fleet.Stats().Cost
 }
 
 // modelName is what results call a model by default.

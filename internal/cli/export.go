@@ -25,6 +25,7 @@ type exportFlags struct {
 	quants   []string
 	output   string
 	name     string
+	lora     int
 	jobs     int
 	noSync   bool
 	force    bool
@@ -37,16 +38,21 @@ func (a *app) export() *cobra.Command {
 		Use:   "export MODEL -o FILE.gguf [--quant TYPE]",
 		Short: "Write a model as GGUF files, plain or quantized",
 		Long: `Write a model directory, or with --sft, --aligned and --alpha the model on the line
-through a pair, as a GGUF file for llama.cpp and what is built on it. Weights are
+through a pair, as a GGUF file for llama.cpp and what is built on it. A model may be
+BASE+ADAPTER, a model and a LoRA adapter of PEFT. Weights are
 quantized from the float32 values of the formula, so α is not rounded away before.
 
 --quant and --alpha may be given several times; all files are written in one pass
 over the inputs. Their names then are those of -o with α and type added, before
 .gguf if it ends so, and else in the directory -o.
 
+--lora writes what preference training changed as a low-rank adapter to the aligned
+model instead, for PEFT and vLLM and for llama.cpp; its scale there is α.
+
 Types: ` + exportTypes() + ".\n" + exitHelp,
 		Example: `  expo export out -o out-Q4_K_M.gguf --quant Q4_K_M
-  expo export --sft SFT --aligned DPO --alpha 0.3 --alpha 0.5 --quant Q4_K_M --quant Q8_0 -o quants/`,
+  expo export --sft SFT --aligned DPO --alpha 0.3 --alpha 0.5 --quant Q4_K_M --quant Q8_0 -o quants/
+  expo export --sft SFT --aligned DPO --lora 64 -o adapter`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.runExport(cmd, &f, args) },
 	}
@@ -57,6 +63,7 @@ Types: ` + exportTypes() + ".\n" + exitHelp,
 	fl.StringSliceVar(&f.quants, "quant", []string{"F16"}, "`TYPE` of the file, repeatable")
 	fl.StringVarP(&f.output, "output", "o", "", "the `FILE.gguf`, or the directory for several")
 	fl.StringVar(&f.name, "name", "", "the model's name in the file (default: its directory's or repository's)")
+	fl.IntVar(&f.lora, "lora", 0, "write an adapter of so high a `RANK` into the directory -o")
 	fl.IntVarP(&f.jobs, "jobs", "j", 0, "workers (default: the number of cores)")
 	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until the files are on disk")
 	fl.BoolVar(&f.force, "force", false, "replace existing files")
@@ -75,6 +82,9 @@ func exportTypes() string {
 func (a *app) runExport(cmd *cobra.Command, f *exportFlags, args []string) error {
 	if f.output == "" {
 		return usagef("no output; give it with -o FILE.gguf")
+	}
+	if cmd.Flags().Changed("lora") {
+		return a.runLoRA(cmd, f, args)
 	}
 	var types []export.Type
 	for _, q := range f.quants {
@@ -164,14 +174,14 @@ func (f *exportFlags) sources(args []string) (*exportSource, error) {
 	case len(f.alphas) > 0:
 		return nil, usagef("--alpha needs --sft and --aligned")
 	}
-	c, in, err := openModel(args[0])
+	c, in, done, err := openAdapted(args[0])
 	if err != nil {
 		return nil, err
 	}
-	s := &exportSource{name: cmp.Or(f.name, modelName(in)), alphas: []*float64{nil}, close: func() { c.Close() }}
+	s := &exportSource{name: cmp.Or(f.name, modelName(in)), alphas: []*float64{nil}, close: done}
 	plain, err := c.Dequantize()
 	if err != nil {
-		c.Close()
+		done()
 		return nil, err
 	}
 	s.views = []*checkpoint.Checkpoint{plain}
@@ -201,13 +211,13 @@ func (f *exportFlags) pairSources() (*exportSource, error) {
 	if len(bare) == 0 {
 		return nil, usagef("no α; give one with --alpha NUMBER")
 	}
-	p, err := openPair(f.sft, f.aligned)
+	p, done, err := openAdaptedPair(f.sft, f.aligned)
 	if err != nil {
 		return nil, err
 	}
-	s := &exportSource{name: cmp.Or(f.name, modelName(p.aligned)+"-expo"), close: p.Close}
+	s := &exportSource{name: cmp.Or(f.name, modelName(p.aligned)+"-expo"), close: done}
 	if err := f.views(s, p, patterns, bare); err != nil {
-		p.Close()
+		done()
 		return nil, err
 	}
 	s.opt.BaseModels = baseModels(p.aligned, p.sft)

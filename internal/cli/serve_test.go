@@ -87,6 +87,10 @@ func speakingPair(t *testing.T) (sft, aligned string) {
 		if err := os.WriteFile(filepath.Join(path, "model.safetensors"), b.Bytes(), 0o666); err != nil {
 			t.Fatal(err)
 		}
+		if side == "aligned" {
+			// The template comes with the second training, as it often does.
+			files["tokenizer_config.json"]["chat_template"] = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+		}
 		for name, doc := range files {
 			b, err := json.Marshal(doc)
 			if err != nil {
@@ -160,12 +164,13 @@ func TestServe(t *testing.T) {
 			if r, err := http.Get(url + "/health"); err != nil || r.StatusCode != 200 {
 				t.Fatalf("health: %v %v", r, err)
 			}
-			if c.name != "pair" {
-				if doc := ask(t, url+"/v1/chat/completions", `{"messages":[{"role":"user","content":"hi"}],"max_tokens":3,"ignore_eos":true}`); doc["object"] != "chat.completion" {
-					t.Errorf("%v", doc)
-				}
-			} else {
+			model := ""
+			if c.name == "pair" {
 				likelihoods(t, url, sft)
+				model = `"model":"sft",`
+			}
+			if doc := ask(t, url+"/v1/chat/completions", `{`+model+`"messages":[{"role":"user","content":"hi"}],"max_tokens":3,"ignore_eos":true}`); doc["object"] != "chat.completion" {
+				t.Errorf("%v", doc)
 			}
 			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 				t.Fatal(err)

@@ -155,7 +155,7 @@ func (a *app) trained(ctx context.Context, f *trainFlags, method func(m *train.M
 		return err
 	}
 	if report.Skipped > 0 {
-		a.warn("%d rows were left out: nothing in them is learned within --max-length", report.Skipped)
+		a.warn("%d rows were left out: there was nothing to learn from them", report.Skipped)
 	}
 	if report.Truncated > 0 {
 		a.warn("%d sequences were cut at --max-length", report.Truncated)
@@ -201,7 +201,13 @@ func lockWork(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	return func() { lock.Close() }, nil
+	return func() {
+		lock.Close()
+		// A run that has not come far leaves nothing.
+		if entries, err := os.ReadDir(dir); err == nil && len(entries) == 1 && entries[0].Name() == "lock" {
+			os.RemoveAll(dir)
+		}
+	}, nil
 }
 
 // clearWork empties the folder of a run, but for the lock.

@@ -160,7 +160,7 @@ func scoreAnswers(ctx context.Context, judge reward.Model, templated bool, promp
 			if err != nil {
 				return nil, fmt.Errorf("prompt %d: %w", i+1, err)
 			}
-			scores[i] = train.MeanLogits(m)
+			scores[i] = reward.Rewards(m)
 		}
 		return scores, nil
 	}

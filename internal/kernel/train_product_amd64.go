@@ -44,31 +44,47 @@ func fastProductTile(out []float32, stride, width int, pa, pb []uint32, n int, a
 
 // fastPackRows returns how many words of each row it has taken care of.
 func (p *Panels) fastPackRows(panel []uint32, x []float32, stride, n int) int {
-	words := p.N &^ 15
-	if p.pairs {
-		words = p.N / 2 &^ 15
-	}
-	if inUse < avx512 || n < p.width || p.round || words == 0 {
+	if inUse < avx512 || n < p.width || p.round {
 		return 0
 	}
+	per := 1 // elements of a word
+	if p.pairs {
+		per = 2
+	}
+	words := p.N / per &^ 15
+	if words > 0 {
+		p.transpose(panel, x, stride, words)
+	}
+	if words == p.steps {
+		return words
+	}
+	// What is left, as a block of its own.
+	var rows [maxPanel * 32]float32
+	var block [maxPanel * 16]uint32
+	for v := range n {
+		copy(rows[v*16*per:], x[v*stride+words*per:v*stride+p.N])
+	}
+	p.transpose(block[:], rows[:], 16*per, 16)
+	copy(panel[words*p.width:], block[:(p.steps-words)*p.width])
+	return p.steps
+}
+
+// transpose writes words of all rows of a panel, a multiple of 16.
+func (p *Panels) transpose(panel []uint32, x []float32, stride, words int) {
 	step := 4 * p.width
 	switch {
 	case p.width == 12 && p.pairs:
 		packRowsPairs12AVX512(&panel[0], step, &x[0], 4*stride, words)
 	case p.width == 12:
 		packRows12AVX512(&panel[0], step, &x[0], 4*stride, words)
-	case p.width == 16:
-		packRows16AVX512(&panel[0], step, &x[0], 4*stride, words)
-	case p.width == 32 && p.pairs:
+	case p.pairs:
 		packRowsPairs16AVX512(&panel[0], step, &x[0], 4*stride, words)
 		packRowsPairs16AVX512(&panel[16], step, &x[16*stride], 4*stride, words)
-	case p.width == 32:
-		packRows16AVX512(&panel[0], step, &x[0], 4*stride, words)
-		packRows16AVX512(&panel[16], step, &x[16*stride], 4*stride, words)
 	default:
-		return 0
+		for at := 0; at < p.width; at += 16 {
+			packRows16AVX512(&panel[at], step, &x[at*stride], 4*stride, words)
+		}
 	}
-	return words
 }
 
 // fastPackColumns returns how many words it has taken care of.

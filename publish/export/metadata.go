@@ -132,7 +132,7 @@ func limits(cfg *model.Config) []string {
 	if cfg.Rope.Type == "dynamic" {
 		notes = append(notes, fmt.Sprintf("rope scaling \"dynamic\" has no counterpart: use the file up to %d tokens", cfg.MaxPositionEmbeddings))
 	}
-	if cfg.SlidingWindow > 0 {
+	if cfg.SlidingWindow > 0 && cfg.SlidingWindow < cfg.MaxPositionEmbeddings {
 		notes = append(notes, fmt.Sprintf("llama.cpp attends to all tokens where this model sees %d: beyond that answers will differ", cfg.SlidingWindow))
 	}
 	return notes

@@ -115,11 +115,15 @@ func (w *worker) do(index int) error {
 	c := w.pl.chunks[index]
 	p := &w.pl.parts[c.part]
 	n := (c.end - c.first) * p.width()
-	for _, b := range []*[]float32{&w.theta, &w.aligned, &w.sft, &w.spare, &w.out} {
-		*b = slices.Grow((*b)[:0], n)[:n]
+	room := func(buffers ...*[]float32) {
+		for _, b := range buffers {
+			*b = slices.Grow((*b)[:0], n)[:n]
+		}
 	}
+	room(&w.theta, &w.spare, &w.out)
 	pair := w.pl.opt.Aligned != nil && p.values == nil
 	if pair {
+		room(&w.aligned, &w.sft)
 		if err := p.read(w.pl.opt.Aligned, w.aligned, w.spare, c.first); err != nil {
 			return err
 		}

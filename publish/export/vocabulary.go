@@ -40,7 +40,10 @@ func readVocabulary(files fs.FS, rows int, stops []int, chat bool) (v *vocabular
 	var own *tokenizer.Tokenizer
 	var g errgroup.Group // large files take a while to parse
 	g.Go(func() (err error) { own, err = tokenizer.Load(files); return err })
-	g.Go(func() (err error) { v.GGUFVocab, err = pieces(files); return err })
+	if v.GGUFVocab, err = pieces(files); err != nil {
+		g.Wait()
+		return nil, nil, err
+	}
 	if err := g.Wait(); err != nil {
 		return nil, nil, err
 	}

@@ -233,6 +233,9 @@ func tiktokenPieces(b []byte, files fs.FS) (v tokenizer.GGUFVocab, err error) {
 // halves are the two pieces that the last merge before rank joins to the piece of
 // that rank, or nothing if merging does not lead to two.
 func halves(piece string, ranks map[string]int, rank int) (left, right string) {
+	if len(piece) > 1024 {
+		return "", "" // no vocabulary has such a piece, and its cuts are many
+	}
 	cuts := make([]int, len(piece)+1)
 	for i := range cuts {
 		cuts[i] = i

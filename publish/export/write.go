@@ -41,7 +41,7 @@ type Options struct {
 	// tensors of the weights. What rounding leaves of α is measured on them.
 	Aligned, SFT *checkpoint.Checkpoint
 
-	// Jobs is the number of workers; zero is one for each that Go runs.
+	// Jobs is the number of workers; zero is the number of cores, 16 at most.
 	Jobs int
 	// Force replaces files that are there.
 	Force bool
@@ -55,7 +55,7 @@ func (o *Options) jobs() int {
 	if o.Jobs > 0 {
 		return o.Jobs
 	}
-	return min(runtime.GOMAXPROCS(0), 32)
+	return min(runtime.GOMAXPROCS(0), 16)
 }
 
 func (o *Options) name(f File) string {

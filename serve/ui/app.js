@@ -294,7 +294,9 @@ async function start() {
   columns = info.models.map((m) => new Column(m.name, names[m.name] || m.name));
   const chat = info.models.every((m) => m.chat);
   $("raw").checked = !chat;
-  $("max-tokens").max = Math.min(...info.models.map((m) => m.context));
+  const context = Math.min(...info.models.map((m) => m.context));
+  $("max-tokens").max = context;
+  $("max-tokens").value = Math.min(256, Math.ceil(context / 2));
   $("alpha-number").value = info.alpha;
   restore();
   if (!chat) {

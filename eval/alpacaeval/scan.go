@@ -1,0 +1,323 @@
+package alpacaeval
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"strconv"
+	"unicode/utf8"
+)
+
+// Files of annotations are mostly texts of which only the length counts, a
+// few megabytes for each model. A scanner reads them without decoding: it
+// finds the rows' fields in the bytes and counts code points where they lie.
+// What it lets pass that is no JSON does not change what it finds.
+type scanner struct {
+	b  []byte
+	at int
+}
+
+// text is a JSON string as it stands, without its quotes.
+type text struct {
+	raw   []byte
+	there bool
+}
+
+var errJSON = errors.New("not JSON")
+
+func (s *scanner) fail(want string) error {
+	if s.at >= len(s.b) {
+		return fmt.Errorf("at byte %d: %w: %w", s.at, errJSON, io.ErrUnexpectedEOF)
+	}
+	return fmt.Errorf("at byte %d: %w: %q, want %s", s.at, errJSON, s.b[s.at], want)
+}
+
+// space skips white space and gives the byte after it, 0 at the end.
+func (s *scanner) space() byte {
+	for s.at < len(s.b) {
+		switch c := s.b[s.at]; c {
+		case ' ', '\n', '\t', '\r':
+			s.at++
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+// take takes c after white space.
+func (s *scanner) take(c byte) error {
+	if s.space() != c || s.at >= len(s.b) {
+		return s.fail(strconv.QuoteRune(rune(c)))
+	}
+	s.at++
+	return nil
+}
+
+// str takes a string.
+func (s *scanner) str() (text, error) {
+	if err := s.take('"'); err != nil {
+		return text{}, err
+	}
+	start := s.at
+	for {
+		n := bytes.IndexByte(s.b[s.at:], '"')
+		if n < 0 {
+			s.at = len(s.b)
+			return text{}, s.fail("the end of a string")
+		}
+		end := s.at + n
+		slashes := 0
+		for end-slashes > start && s.b[end-slashes-1] == '\\' {
+			slashes++
+		}
+		s.at = end + 1
+		if slashes%2 == 0 {
+			return text{s.b[start:end], true}, nil
+		}
+	}
+}
+
+// skip takes any value and gives its bytes.
+func (s *scanner) skip() ([]byte, error) {
+	c := s.space()
+	start := s.at
+	switch c {
+	case '"':
+		_, err := s.str()
+		return s.b[start:s.at], err
+	case '{', '[':
+		for depth := 0; ; {
+			switch s.space() {
+			case '"':
+				if _, err := s.str(); err != nil {
+					return nil, err
+				}
+				continue
+			case '{', '[':
+				depth++
+			case '}', ']':
+				depth--
+			case 0:
+				return nil, s.fail("a value")
+			}
+			if s.at++; depth == 0 {
+				return s.b[start:s.at], nil
+			}
+		}
+	}
+	for s.at < len(s.b) {
+		switch s.b[s.at] {
+		case ',', '}', ']', ' ', '\n', '\t', '\r':
+			if s.at == start {
+				return nil, s.fail("a value")
+			}
+			return s.b[start:s.at], nil
+		}
+		s.at++
+	}
+	return s.b[start:s.at], s.fail("a value")
+}
+
+// rawRow is a row of annotations, as it stands in the file.
+type rawRow struct {
+	instruction, output1, output2     text
+	generator1, generator2, annotator text
+	preference                        float64
+}
+
+// row takes an object.
+func (s *scanner) row() (rawRow, error) {
+	r := rawRow{preference: math.NaN()}
+	if err := s.take('{'); err != nil {
+		return r, err
+	}
+	if s.space() == '}' {
+		s.at++
+		return r, nil
+	}
+	for {
+		key, err := s.str()
+		if err == nil {
+			err = s.take(':')
+		}
+		if err != nil {
+			return r, err
+		}
+		var to *text
+		switch string(key.raw) {
+		case "instruction":
+			to = &r.instruction
+		case "output_1":
+			to = &r.output1
+		case "output_2":
+			to = &r.output2
+		case "generator_1":
+			to = &r.generator1
+		case "generator_2":
+			to = &r.generator2
+		case "annotator":
+			to = &r.annotator
+		}
+		switch {
+		case to != nil && s.space() == '"':
+			if *to, err = s.str(); err != nil {
+				return r, err
+			}
+		default:
+			v, err := s.skip()
+			if err != nil {
+				return r, err
+			}
+			if to != nil && string(v) != "null" {
+				return r, fmt.Errorf("%s is %.20q, want a text", key.raw, v)
+			}
+			if string(key.raw) != "preference" {
+				break
+			}
+			r.preference = math.NaN()
+			if string(v) != "null" {
+				if r.preference, err = strconv.ParseFloat(string(v), 64); err != nil {
+					return r, fmt.Errorf("preference is %.20q, want a number or null", v)
+				}
+			}
+		}
+		switch s.space() {
+		case ',':
+			s.at++
+		case '}':
+			s.at++
+			return r, nil
+		default:
+			return r, s.fail("',' or '}'")
+		}
+	}
+}
+
+// rows calls f for the rows of an array, or of JSON lines.
+func (s *scanner) rows(f func(i int, r *rawRow) error) error {
+	array := s.space() == '['
+	if array {
+		s.at++
+	}
+	for i := 0; ; i++ {
+		c := s.space()
+		if array && c == ']' && (i == 0 || s.b[s.at-1] != ',') {
+			s.at++
+			if s.space(); s.at < len(s.b) {
+				return s.fail("the end of the file")
+			}
+			return nil
+		}
+		if !array && s.at == len(s.b) {
+			return nil
+		}
+		r, err := s.row()
+		if err == nil {
+			err = f(i, &r)
+		}
+		if err != nil {
+			return fmt.Errorf("row %d: %w", i, err)
+		}
+		if array && s.space() == ',' {
+			if s.at++; s.space() == ']' {
+				return fmt.Errorf("row %d: %w", i+1, s.fail("a row"))
+			}
+		} else if array && s.space() != ']' {
+			return fmt.Errorf("row %d: %w", i, s.fail("',' or ']'"))
+		}
+	}
+}
+
+// decode is the string's value.
+func (t text) decode() (string, error) {
+	if bytes.IndexByte(t.raw, '\\') < 0 && utf8.Valid(t.raw) {
+		return string(t.raw), nil
+	}
+	var v string
+	quoted := make([]byte, 0, len(t.raw)+2)
+	quoted = append(append(append(quoted, '"'), t.raw...), '"')
+	if err := json.Unmarshal(quoted, &v); err != nil {
+		return "", err
+	}
+	return v, nil
+}
+
+// runes counts the string's code points.
+func (t text) runes() (int, error) {
+	n := 0
+	b := t.raw
+	for {
+		i := bytes.IndexByte(b, '\\')
+		if i < 0 {
+			return n + utf8.RuneCount(b), nil
+		}
+		n += utf8.RuneCount(b[:i]) + 1
+		if i+1 >= len(b) {
+			return 0, errJSON
+		}
+		if b[i+1] != 'u' {
+			b = b[i+2:]
+			continue
+		}
+		unit, ok := hex4(b[i+2:])
+		if !ok {
+			return 0, fmt.Errorf("%w: \\u without four digits", errJSON)
+		}
+		b = b[i+6:]
+		if unit >= 0xd800 && unit < 0xdc00 && len(b) >= 2 && b[0] == '\\' && b[1] == 'u' {
+			if low, ok := hex4(b[2:]); ok && low >= 0xdc00 && low < 0xe000 {
+				b = b[6:] // the other half
+			}
+		}
+	}
+}
+
+func hex4(b []byte) (v uint32, ok bool) {
+	if len(b) < 4 {
+		return 0, false
+	}
+	for _, c := range b[:4] {
+		switch {
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'a' && c <= 'f':
+			c -= 'a' - 10
+		case c >= 'A' && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		v = v<<4 | uint32(c)
+	}
+	return v, true
+}
+
+// readAll reads r to its end, unpacks gzip, and drops a byte order mark.
+func readAll(r io.Reader) ([]byte, error) {
+	var b bytes.Buffer
+	if f, ok := r.(interface{ Stat() (fs.FileInfo, error) }); ok {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			b.Grow(int(min(info.Size(), 1<<30)) + bytes.MinRead)
+		}
+	}
+	if _, err := b.ReadFrom(r); err != nil {
+		return nil, err
+	}
+	all := b.Bytes()
+	if bytes.HasPrefix(all, []byte{0x1f, 0x8b}) {
+		z, err := gzip.NewReader(bytes.NewReader(all))
+		if err != nil {
+			return nil, err
+		}
+		if all, err = io.ReadAll(z); err != nil {
+			return nil, err
+		}
+	}
+	return bytes.TrimPrefix(all, []byte(bom)), nil
+}
