@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"expo/internal/quant"
 	"expo/lm/model"
 	"expo/weights/checkpoint"
 	"expo/weights/gguf"
@@ -138,7 +139,7 @@ func (a *adapter) decompose(ctx context.Context, ps []part, sft, aligned *checkp
 		if err != nil {
 			return err
 		}
-		if k := notFinite(d.v); k >= 0 {
+		if k := quant.NotFinite(d.v); k >= 0 {
 			return fmt.Errorf("export: %s: δ has the value %v", p.source, d.v[k])
 		}
 		if !p.covered() {

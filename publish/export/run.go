@@ -137,7 +137,7 @@ func (w *worker) do(index int) error {
 			if err := p.read(o.weights, w.theta, w.spare, c.first); err != nil {
 				return err
 			}
-			if k := notFinite(w.theta); k >= 0 {
+			if k := quant.NotFinite(w.theta); k >= 0 {
 				return fmt.Errorf("export: %s: %s has the value %v; only finite ones can be exported", o.weights.Name(), p.name, w.theta[k])
 			}
 			have = o.weights
@@ -161,7 +161,7 @@ func (w *worker) do(index int) error {
 			return err
 		}
 		if typ == gguf.F16 {
-			if k := notFinite(w.out); k >= 0 {
+			if k := quant.NotFinite(w.out); k >= 0 {
 				return fmt.Errorf("export: %s: %s has the value %v, which F16 cannot hold; use BF16 or F32", o.weights.Name(), p.name, w.theta[k])
 			}
 		}
@@ -174,18 +174,6 @@ func (w *worker) do(index int) error {
 		}
 	}
 	return nil
-}
-
-// notFinite is the index of the first value that is not finite, or −1.
-func notFinite(x []float32) int {
-	var most uint32
-	for _, v := range x {
-		most = max(most, math.Float32bits(v)&0x7FFFFFFF)
-	}
-	if most < 0x7F800000 {
-		return -1
-	}
-	return slices.IndexFunc(x, func(v float32) bool { return math.Float32bits(v)&0x7F800000 == 0x7F800000 })
 }
 
 // encode stores x as a type that a file can have.
