@@ -1,5 +1,23 @@
 package quant
 
+import (
+	"math"
+	"slices"
+)
+
+// NotFinite is the index of the first element of x that is infinite or NaN, or −1.
+func NotFinite(x []float32) int {
+	const infinite = 0x7F800000
+	n, most := fastLargest(x)
+	for _, v := range x[n:] {
+		most = max(most, math.Float32bits(v)&0x7FFFFFFF)
+	}
+	if most < infinite {
+		return -1
+	}
+	return slices.IndexFunc(x, func(v float32) bool { return math.Float32bits(v)&infinite == infinite })
+}
+
 // Compare is Σ(out − x)² and Σx² over the elements of x, of which out has as many
 // or more. Differences, products and sums are float64, each rounded; element i goes
 // to accumulator i mod 4, and the four are added in pairs.

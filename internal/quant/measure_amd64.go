@@ -13,3 +13,9 @@ func compareAVX2(error2 *float64, norm2 *float64, out *float32, x *float32, n in
 //
 //go:noescape
 func projectAVX2(along *float64, delta2 *float64, out *float32, a *float32, s *float32, n int)
+
+// largestAVX2 is the largest of the bit patterns of n elements without their signs. n is
+// a multiple of 32 and not 0.
+//
+//go:noescape
+func largestAVX2(x *float32, n int) (bits uint32)

@@ -62,3 +62,50 @@ loop:
 	VMOVUPD   Y1, (AX)
 	VZEROUPPER
 	RET
+
+// func largestAVX2(x *float32, n int) (bits uint32)
+// Requires: AVX, AVX2
+TEXT ·largestAVX2(SB), NOSPLIT, $0-20
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VMOVDQU every7fffffff<>+0(SB), Y4
+
+loop:
+	VPAND        (AX), Y4, Y5
+	VPMAXUD      Y5, Y0, Y0
+	VPAND        32(AX), Y4, Y5
+	VPMAXUD      Y5, Y1, Y1
+	VPAND        64(AX), Y4, Y5
+	VPMAXUD      Y5, Y2, Y2
+	VPAND        96(AX), Y4, Y5
+	VPMAXUD      Y5, Y3, Y3
+	SUBQ         $-128, AX
+	SUBQ         $0x20, CX
+	JNZ          loop
+	VPMAXUD      Y1, Y0, Y0
+	VPMAXUD      Y3, Y2, Y2
+	VPMAXUD      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VPMAXUD      X0, X1, X1
+	VPERMILPS    $0x4e, X1, X0
+	VPMAXUD      X0, X1, X1
+	VPERMILPS    $0xb1, X1, X0
+	VPMAXUD      X0, X1, X1
+	VMOVD        X1, AX
+	VZEROUPPER
+	MOVL         AX, bits+16(FP)
+	RET
+
+DATA every7fffffff<>+0(SB)/4, $0x7fffffff
+DATA every7fffffff<>+4(SB)/4, $0x7fffffff
+DATA every7fffffff<>+8(SB)/4, $0x7fffffff
+DATA every7fffffff<>+12(SB)/4, $0x7fffffff
+DATA every7fffffff<>+16(SB)/4, $0x7fffffff
+DATA every7fffffff<>+20(SB)/4, $0x7fffffff
+DATA every7fffffff<>+24(SB)/4, $0x7fffffff
+DATA every7fffffff<>+28(SB)/4, $0x7fffffff
+GLOBL every7fffffff<>(SB), RODATA|NOPTR, $32

@@ -88,7 +88,7 @@ func (z *Quantizer) quantize6K(dst []byte, src []float32, blocks int) {
 	}
 }
 
-// fastCompare and fastProject return how many elements they have taken.
+// fastCompare, fastProject and fastLargest return how many elements they have taken.
 
 func fastCompare(error2, norm2 *[4]float64, out, x []float32) int {
 	n := len(x) &^ 3
@@ -106,4 +106,11 @@ func fastProject(along, delta2 *[4]float64, out, a, s []float32) int {
 	}
 	projectAVX2(&along[0], &delta2[0], &out[0], &a[0], &s[0], n)
 	return n
+}
+
+func fastLargest(x []float32) (n int, bits uint32) {
+	if n = len(x) &^ 31; inUse == portable || n == 0 {
+		return 0, 0
+	}
+	return n, largestAVX2(&x[0], n)
 }

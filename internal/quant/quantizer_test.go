@@ -162,6 +162,31 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
+func TestNotFinite(t *testing.T) {
+	inf, nan := float32(math.Inf(-1)), float32(math.NaN())
+	everywhere(t, func(t *testing.T) {
+		for n := range 200 {
+			x := make([]float32, n)
+			for i := range x {
+				x[i] = -math.MaxFloat32
+			}
+			if got := NotFinite(x); got != -1 {
+				t.Errorf("%d finite elements: %d", n, got)
+			}
+			for i := range x {
+				x[i] = []float32{inf, nan, -nan}[i%3]
+				if i+1 < n && i%2 == 0 {
+					x[n-1] = inf
+				}
+				if got := NotFinite(x); got != i {
+					t.Errorf("of %d: %d, want %d", n, got, i)
+				}
+				x[i], x[n-1] = math.MaxFloat32, 0
+			}
+		}
+	})
+}
+
 // BenchmarkQuantizer reports bytes of float32.
 func BenchmarkQuantizer(b *testing.B) {
 	const n = 1 << 14

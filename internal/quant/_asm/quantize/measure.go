@@ -9,6 +9,7 @@ import (
 func measure() {
 	compare()
 	project()
+	largest()
 }
 
 // wide is 4 elements of an array as float64.
@@ -80,4 +81,36 @@ func project() {
 		accumulate(d, d, n)
 	})
 	finish(p, n, "along", "delta2")
+}
+
+func largest() {
+	TEXT("largestAVX2", NOSPLIT, "func(x *float32, n int) (bits uint32)")
+	Pragma("noescape")
+	Doc("largestAVX2 is the largest of the bit patterns of n elements without their signs. n is",
+		"a multiple of 32 and not 0.")
+	x, n := param("x"), param("n")
+	var most [4]reg.VecVirtual
+	for i := range most {
+		most[i] = YMM()
+		zero(most[i])
+	}
+	mask := YMM()
+	VMOVDQU(all(0x7FFFFFFF), mask)
+	Label("loop")
+	for i := range most {
+		v := YMM()
+		VPAND(at(x, 32*i), mask, v)
+		VPMAXUD(v, most[i], most[i])
+	}
+	SUBQ(I8(-128), x)
+	SUBQ(U8(32), n)
+	JNZ(LabelRef("loop"))
+	VPMAXUD(most[1], most[0], most[0])
+	VPMAXUD(most[3], most[2], most[2])
+	VPMAXUD(most[2], most[0], most[0])
+	bits := GP32()
+	VMOVD(fold(most[0], VPMAXUD), bits)
+	VZEROUPPER()
+	Store(bits, ReturnIndex(0))
+	RET()
 }
