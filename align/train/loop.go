@@ -44,7 +44,10 @@ type Report struct {
 	Tokens    int64   `json:"tokens"` // read by the model in this run
 	Seconds   float64 `json:"seconds"`
 	Loss      float64 `json:"loss"` // of the last step
-	Last      *Step   `json:"-"`
+	// Score is the mean score of an iteration's answers, which the model gave
+	// before it learned from them; SPPO only.
+	Score float64 `json:"score,omitempty"`
+	Last  *Step   `json:"-"`
 }
 
 // A NonFiniteError stops a run whose loss or gradient is no longer a number.

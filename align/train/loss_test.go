@@ -201,6 +201,9 @@ func TestSPPOBegins(t *testing.T) {
 		t.Fatalf("%d iterations were logged and %d reported, want 2", len(first), len(reports))
 	}
 	for i, s := range first {
+		if got, want := reports[i].Score, 1.0/3; math.Abs(got-want) > 1e-12 {
+			t.Errorf("iteration %d has the mean score %v, want %v", i+1, got, want)
+		}
 		if s.Iteration != i+1 || math.Abs(s.Loss-want) > 1e-6*want {
 			t.Errorf("iteration %d begins as %d with loss %v, want %v", i+1, s.Iteration, s.Loss, want)
 		}

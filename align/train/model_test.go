@@ -246,3 +246,57 @@ func TestFloatsReadAt(t *testing.T) {
 		}
 	}
 }
+
+// A reward model gives in package model the scores that it was trained with.
+func TestRewardModelRuns(t *testing.T) {
+	ctx := context.Background()
+	m := tiny(t)
+	data := somePairs(6)
+	o := quick()
+	if _, err := Reward(ctx, m, data, RewardOptions{Options: o}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := m.Checkpoint("reward")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := model.Load(ctx, c, model.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run.Close()
+	if cfg := run.Config(); cfg.NumLabels != 1 || cfg.PadTokenID != 0 {
+		t.Errorf("the checkpoint has %d labels and padding token %d, want 1 and 0", cfg.NumLabels, cfg.PadTokenID)
+	}
+	e, err := m.newEncoder(false, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var inputs [][]int
+	var targets []target
+	rows := 0
+	for _, p := range data {
+		s, err := e.scored(ctx, p.Prompt, nil, p.Chosen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inputs = append(inputs, s.tokens)
+		targets = append(targets, target{row: rows + lastRead(s.tokens, m.cfg.PadTokenID)})
+		rows += len(s.tokens)
+	}
+	want, err := run.Classify(ctx, inputs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	team := newTeam(1)
+	defer team.end()
+	n := newNetwork(m.cfg, 1, m.layout, m.w, nil, 64, F32.format(), team)
+	got := make([]float64, len(targets))
+	n.forward(inputs)
+	n.scores(targets, got)
+	for i := range got {
+		if math.Abs(got[i]-float64(want[i][0])) > 1e-5 {
+			t.Errorf("pair %d: score %v, package model says %v", i, got[i], want[i][0])
+		}
+	}
+}

@@ -112,6 +112,15 @@ func (m *Model) iterate(ctx context.Context, iteration int, prompts []Pair, opt 
 	if err != nil {
 		return nil, err
 	}
+	var mean float64
+	for _, list := range scores {
+		for _, v := range list {
+			mean += v / float64(len(scores)*len(list))
+		}
+	}
+	if o.Note != nil {
+		o.Note(fmt.Sprintf("iteration %d: the answers have a mean score of %.4g", iteration, mean))
+	}
 	var data []Pair
 	var wins [][2]float64
 	for i, p := range prompts {
@@ -146,7 +155,7 @@ func (m *Model) iterate(ctx context.Context, iteration int, prompts []Pair, opt 
 	}
 	report, err := m.run(ctx, t, o)
 	if report != nil {
-		report.Skipped, report.Truncated = enc.skipped+len(prompts)-len(data), enc.truncated
+		report.Skipped, report.Truncated, report.Score = enc.skipped+len(prompts)-len(data), enc.truncated, mean
 	}
 	return report, err
 }

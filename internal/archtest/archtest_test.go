@@ -30,7 +30,6 @@ var architecture = []row{
 
 	// What is made of two of them.
 	{".", "extrapolation as a view of two checkpoints", []string{"weights/*", "internal/kernel"}},
-	{"demo", "the bundled pair", []string{"weights/*", "."}},
 
 	// How a checkpoint speaks.
 	{"internal/quant", "ggml blocks", []string{"internal/kernel"}},
@@ -45,6 +44,11 @@ var architecture = []row{
 	{"align/search", "the best α of a function of α", nil},
 	{"align/reward", "scores for a conversation", []string{"internal/kernel", "weights/tensor", "lm/chat", "lm/generate", "weights/checkpoint", "lm/model", "lm/tokenizer"}},
 	{"align/train", "small models, trained in this process", []string{"weights/*", "internal/kernel", "lm/model", "lm/tokenizer", "lm/chat"}},
+
+	// All of it on models made here.
+	{"demo/notes", "the bundled models' task: text to imitate, a rule, readers", nil},
+	{"demo", "the bundled models, and the line through them", []string{".", "weights/*", "lm/*", "lm/generate/local", "align/search", "align/reward", "demo/notes"}},
+	{"demo/make", "trains the bundled models", []string{"weights/*", "internal/kernel", "lm/*", "lm/generate/local", "align/reward", "align/train", "demo/notes"}},
 
 	// How it is measured.
 	{"eval", "results, and a log that resumes", nil},
@@ -79,7 +83,7 @@ var mayUnsafe = []string{"internal/kernel", "internal/quant", "weights/checkpoin
 
 // commandLine are the packages that may use what belongs to the process:
 // flags, environment, standard streams, exit status.
-var commandLine = []string{"internal/cli", "cmd/expo", "scripts/makepair"}
+var commandLine = []string{"internal/cli", "cmd/expo", "demo/make", "scripts/makepair"}
 
 // offline are packages to which a model is an interface and nothing more.
 var offline = []string{"align/search", "eval", "eval/judge"}

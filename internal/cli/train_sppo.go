@@ -1,9 +1,14 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"os/exec"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -21,9 +26,10 @@ type sppoFlags struct {
 	opt               train.SPPOOptions
 	beta              float64
 	prompts           string
-	reward            string
+	reward, rule      string
 	temperature, topP float64
 	maxTokens         int
+	errors            io.Writer // of --reward-command
 }
 
 func (a *app) trainSPPO() *cobra.Command {
@@ -33,7 +39,7 @@ func (a *app) trainSPPO() *cobra.Command {
 		Short: "Self-play preference optimization: sample, compare, learn, again",
 		Long: `In each iteration, sample --samples answers to each prompt of its share from the
 model as it is, score them with the reward or preference model (a sequence classifier,
-or PairRM), and train on the best and the worst of each prompt towards their win
+or PairRM) or a program, and train on the best and the worst of each prompt towards their win
 probabilities. --steps and --epochs are those of one iteration. --prompts has JSON
 lines {"prompt"} or {"messages"}.
 ` + exitHelp,
@@ -44,6 +50,7 @@ lines {"prompt"} or {"messages"}.
 	fl := cmd.Flags()
 	fl.StringVar(&f.prompts, "prompts", "", "a JSONL `FILE` of {\"prompt\"} or {\"messages\"}")
 	fl.StringVar(&f.reward, "reward", "", "the reward or preference `MODEL`")
+	fl.StringVar(&f.rule, "reward-command", "", "in its place a `COMMAND` that scores: it reads JSON lines {\"prompt\" or \"messages\", \"response\"} and prints a number for each")
 	fl.IntVar(&f.opt.Iterations, "iterations", 3, "how often to sample and learn")
 	fl.IntVar(&f.opt.Samples, "samples", 5, "answers to each prompt")
 	fl.Float64Var(&f.opt.Eta, "eta", 1000, "factor of the win probability")
@@ -56,6 +63,7 @@ lines {"prompt"} or {"messages"}.
 
 func (a *app) runSPPO(cmd *cobra.Command, f *sppoFlags) error {
 	ctx := cmd.Context()
+	f.errors = a.err
 	if f.beta != 0 {
 		if cmd.Flags().Changed("eta") || !(f.beta > 0) {
 			return usagef("--beta is 1/eta, above 0, and in its place")
@@ -68,30 +76,22 @@ func (a *app) runSPPO(cmd *cobra.Command, f *sppoFlags) error {
 		}
 		f.data = f.prompts
 	}
-	if f.reward == "" {
-		return usagef("the model that scores answers is needed: --reward MODEL")
+	if (f.reward == "") == (f.rule == "") || f.reward == "" && strings.TrimSpace(f.rule) == "" {
+		return usagef("what scores answers is needed: --reward MODEL or --reward-command COMMAND")
 	}
 	return a.trained(ctx, &f.trainFlags, func(m *train.Model, data io.Reader) (*train.Report, error) {
 		prompts, err := train.ReadPrompts(data)
 		if err != nil {
 			return nil, err
 		}
-		c, _, err := openModel(f.reward)
-		if err != nil {
-			return nil, err
-		}
-		defer c.Close()
-		judge, err := reward.Open(ctx, c, reward.Options{Jobs: f.trainFlags.opt.Jobs, Truncate: true})
-		if err != nil {
-			return nil, err
-		}
-		defer judge.Close()
-		_, err = chat.Load(c.Files())
-		templated := err == nil && !f.trainFlags.opt.Raw
 		opt := f.opt
-		opt.Options, opt.Sample = f.trainFlags.opt, f.sample
-		opt.Score = func(ctx context.Context, prompts []train.Pair, answers [][]string) ([][]float64, error) {
-			return scoreAnswers(ctx, judge, templated, prompts, answers)
+		opt.Options, opt.Sample, opt.Score = f.trainFlags.opt, f.sample, f.scoreByCommand
+		if f.reward != "" {
+			done, err := f.openJudge(ctx, &opt)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
 		}
 		reports, err := train.SPPO(ctx, m, prompts, opt)
 		if err != nil {
@@ -110,6 +110,25 @@ func (a *app) runSPPO(cmd *cobra.Command, f *sppoFlags) error {
 		}
 		return &total, nil
 	})
+}
+
+// openJudge loads the model that scores.
+func (f *sppoFlags) openJudge(ctx context.Context, opt *train.SPPOOptions) (done func(), err error) {
+	c, _, err := openModel(f.reward)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	judge, err := reward.Open(ctx, c, reward.Options{Jobs: opt.Jobs, Truncate: true})
+	if err != nil {
+		return nil, err
+	}
+	_, err = chat.Load(c.Files())
+	templated := err == nil && !opt.Raw
+	opt.Score = func(ctx context.Context, prompts []train.Pair, answers [][]string) ([][]float64, error) {
+		return scoreAnswers(ctx, judge, templated, prompts, answers)
+	}
+	return judge.Close, nil
 }
 
 // sample draws the answers of an iteration. The k-th answer to a prompt has the
@@ -181,6 +200,50 @@ func scoreAnswers(ctx context.Context, judge reward.Model, templated bool, promp
 	for i := range prompts {
 		n := len(answers[i])
 		scores[i], flat = flat[:n:n], flat[n:]
+	}
+	return scores, nil
+}
+
+// scoreByCommand lets a program score all answers, prompt by prompt. Its words are
+// those between spaces; no shell reads them.
+func (f *sppoFlags) scoreByCommand(ctx context.Context, prompts []train.Pair, answers [][]string) ([][]float64, error) {
+	words := strings.Fields(f.rule)
+	var in, out bytes.Buffer
+	enc := json.NewEncoder(&in)
+	enc.SetEscapeHTML(false)
+	for i, p := range prompts {
+		for _, text := range answers[i] {
+			row := struct {
+				Prompt   string         `json:"prompt,omitempty"`
+				Messages []chat.Message `json:"messages,omitempty"`
+				Response string         `json:"response"`
+			}{p.Prompt, p.Messages, text}
+			if err := enc.Encode(row); err != nil {
+				return nil, err
+			}
+		}
+	}
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = &in, &out, f.errors
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("--reward-command: %w", err)
+	}
+	numbers := strings.Fields(out.String())
+	scores := make([][]float64, len(prompts))
+	for i := range prompts {
+		for range answers[i] {
+			if len(numbers) == 0 {
+				return nil, fmt.Errorf("--reward-command: %s printed too few numbers, want one for each line", words[0])
+			}
+			v, err := strconv.ParseFloat(numbers[0], 64)
+			if err != nil {
+				return nil, fmt.Errorf("--reward-command: %s printed %.40q, want a number", words[0], numbers[0])
+			}
+			scores[i], numbers = append(scores[i], v), numbers[1:]
+		}
+	}
+	if len(numbers) > 0 {
+		return nil, fmt.Errorf("--reward-command: %s printed more numbers than there were lines", words[0])
 	}
 	return scores, nil
 }
