@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -129,8 +130,22 @@ func (a *app) runExport(cmd *cobra.Command, f *exportFlags, args []string) error
 	for _, n := range w.Notes {
 		a.warn("%s", n)
 	}
+	if s.pair != nil {
+		a.tokenizers(s.pair.SFT, s.pair.Aligned)
+	}
 	if a.json {
-		return a.printJSON(map[string]any{"output": f.output, "dry_run": f.dryRun, "files": w.Files, "notes": append([]string{}, w.Notes...)})
+		doc := map[string]any{"output": f.output, "dry_run": f.dryRun, "files": w.Files, "notes": append([]string{}, w.Notes...)}
+		if len(w.Files) == 1 {
+			x := w.Files[0]
+			doc["quant"], doc["bytes"] = x.Type, x.Bytes
+			if x.Alpha != nil {
+				doc["alpha"] = *x.Alpha
+			}
+			if x.EffectiveAlpha != nil {
+				doc["effective_alpha"] = *x.EffectiveAlpha
+			}
+		}
+		return a.printJSON(doc)
 	}
 	for _, x := range w.Files {
 		line := fmt.Sprintf("%s: %s, %s, %.2f bits a weight", x.Path, x.Type, formatSize(x.Bytes), x.BitsPerWeight)
@@ -139,8 +154,17 @@ func (a *app) runExport(cmd *cobra.Command, f *exportFlags, args []string) error
 		}
 		if x.EffectiveAlpha != nil {
 			line += fmt.Sprintf(", effective α %.3g of %.3g", *x.EffectiveAlpha, *x.Alpha)
+			if math.Abs(*x.AlphaOffset) > 0.005 {
+				line += fmt.Sprintf(" (± %.1g; %.3g more than the aligned model quantized alike)", *x.AlphaNoise, *x.EffectiveAlpha-*x.AlphaOffset)
+			}
 		}
 		a.say("%s", line)
+		if x.EffectiveAlpha == nil || *x.Alpha == 0 {
+			continue
+		}
+		if gain := *x.EffectiveAlpha - *x.AlphaOffset; !(math.Abs(gain / *x.Alpha - 1) <= 0.2) {
+			a.warn("%s: rounding leaves α = %.3g of %.3g; types of more bits keep more of it", x.Path, gain, *x.Alpha)
+		}
 	}
 	if !f.dryRun {
 		a.say("took %.1f s", time.Since(start).Seconds())
@@ -157,6 +181,7 @@ func (a *app) runExport(cmd *cobra.Command, f *exportFlags, args []string) error
 type exportSource struct {
 	opt    export.Options
 	name   string
+	pair   *pair // nil for a single model
 	views  []*checkpoint.Checkpoint
 	alphas []*float64 // nil for a model of which none is known
 	close  func()
@@ -173,6 +198,8 @@ func (f *exportFlags) sources(args []string) (*exportSource, error) {
 		return nil, usagef("needs a MODEL, or --sft, --aligned and --alpha")
 	case len(f.alphas) > 0:
 		return nil, usagef("--alpha needs --sft and --aligned")
+	case strings.HasSuffix(args[0], ".gguf"):
+		return nil, usagef("%s is a GGUF file already; export reads model directories", args[0])
 	}
 	c, in, done, err := openAdapted(args[0])
 	if err != nil {
@@ -215,7 +242,7 @@ func (f *exportFlags) pairSources() (*exportSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &exportSource{name: cmp.Or(f.name, modelName(p.aligned)+"-expo"), close: done}
+	s := &exportSource{name: cmp.Or(f.name, modelName(p.aligned)+"-expo"), pair: p, close: done}
 	if err := f.views(s, p, patterns, bare); err != nil {
 		done()
 		return nil, err

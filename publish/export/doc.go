@@ -13,6 +13,10 @@
 // is there when it is whole. Memory is bounded: a few megabytes for each of
 // Options.Jobs, and the vocabulary.
 //
+// A file of a model beyond the aligned one says so: general.expo.alpha is its α, a
+// float64, and general.expo.effective_alpha what rounding has left of it;
+// general.base_model.0 is the aligned model, general.base_model.1 the SFT model.
+//
 // # Whose definition
 //
 // Names of keys and tensors, the order of rows, and tokenizers are those of

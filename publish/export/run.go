@@ -46,6 +46,7 @@ func (p *part) elements() int64 { return int64(p.rows) * int64(p.width()) }
 type sums struct {
 	theta2, error2 float64 // Σθ², Σ(out − θ)²
 	delta2, along  float64 // Σδ², Σ(out − aligned)·δ
+	offset         float64 // as along, with the aligned model as out
 }
 
 func (s *sums) add(o sums) {
@@ -53,6 +54,7 @@ func (s *sums) add(o sums) {
 	s.error2 += o.error2
 	s.delta2 += o.delta2
 	s.along += o.along
+	s.offset += o.offset
 }
 
 // run computes all chunks and writes them to the files of a stage.
@@ -132,6 +134,8 @@ func (w *worker) do(index int) error {
 		}
 	}
 	var have *checkpoint.Checkpoint
+	var err error
+	offsets := map[gguf.Type]float64{gguf.F32: 0}
 	for i, o := range w.pl.outputs {
 		if o.weights != have {
 			if err := p.read(o.weights, w.theta, w.spare, c.first); err != nil {
@@ -154,11 +158,15 @@ func (w *worker) do(index int) error {
 		if _, err := w.st.files[i].WriteAt(w.bytes, at); err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
-		if !pair && (p.vector || typ == gguf.F32) {
-			continue
-		}
-		if err := decode(w.out, w.bytes, typ); err != nil {
-			return err
+		switch {
+		case !pair && (p.vector || typ == gguf.F32):
+			continue // nothing is lost
+		case p.holds(o.weights, typ):
+			copy(w.out, w.theta)
+		default:
+			if err := decode(w.out, w.bytes, typ); err != nil {
+				return err
+			}
 		}
 		if typ == gguf.F16 {
 			if k := quant.NotFinite(w.out); k >= 0 {
@@ -171,9 +179,32 @@ func (w *worker) do(index int) error {
 		}
 		if pair {
 			s.along, s.delta2 = quant.Project(w.out, w.aligned, w.sft)
+			if s.offset, err = w.offset(offsets, typ); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// holds reports whether the checkpoint has the part as a type already.
+func (p *part) holds(c *checkpoint.Checkpoint, typ gguf.Type) bool {
+	t, ok := c.Tensor(p.source)
+	return ok && t.DType == typ.DType()
+}
+
+// offset is how far storing the aligned model as a type moves it along δ. known has
+// what was asked before about the same chunk.
+func (w *worker) offset(known map[gguf.Type]float64, typ gguf.Type) (float64, error) {
+	if along, ok := known[typ]; ok {
+		return along, nil
+	}
+	w.encode(w.bytes, w.aligned, typ)
+	if err := decode(w.out, w.bytes, typ); err != nil {
+		return 0, err
+	}
+	known[typ], _ = quant.Project(w.out, w.aligned, w.sft)
+	return known[typ], nil
 }
 
 // encode stores x as a type that a file can have.
@@ -223,7 +254,9 @@ func (o *output) report(pl *planned, f File) WrittenFile {
 	w.Alpha = f.Alpha
 	if s.delta2 > 0 {
 		e := s.along / s.delta2
-		w.EffectiveAlpha = &e
+		noise := math.Sqrt(s.error2 / (weights * s.delta2))
+		offset := s.offset / s.delta2
+		w.EffectiveAlpha, w.AlphaOffset, w.AlphaNoise = &e, &offset, &noise
 	}
 	return w
 }

@@ -89,6 +89,14 @@ type WrittenFile struct {
 	// over all tensors, δ = aligned − SFT; nil where there is no pair or no δ.
 	Alpha          *float64 `json:"alpha,omitempty"`
 	EffectiveAlpha *float64 `json:"effective_alpha,omitempty"`
+	// AlphaOffset is the EffectiveAlpha that the aligned model itself has in a file
+	// of this type: where rounding alone moves it along δ. What α has gained over
+	// that file is the difference.
+	AlphaOffset *float64 `json:"alpha_offset,omitempty"`
+	// AlphaNoise is by how much EffectiveAlpha would vary by chance if rounding
+	// errors had nothing to do with δ: ‖out − θ‖ / (√n·‖δ‖) for n weights. It
+	// falls with the size of the model.
+	AlphaNoise *float64 `json:"alpha_noise,omitempty"`
 }
 
 // ErrExists is wrapped by the error for a file that is there already.
