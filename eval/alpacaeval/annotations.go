@@ -59,7 +59,16 @@ func WriteAnnotations(w io.Writer, rows []Annotation) error { return writeArray(
 // that repeat another in instruction and both outputs are left out. source
 // tells files of models with the same name apart.
 func ReadAnnotations(r io.Reader, source string) ([]*Judged, error) {
-	b, err := readAll(r)
+	return new(AnnotationReader).Read(r, source)
+}
+
+// AnnotationReader reads one file after the other with less effort than
+// ReadAnnotations: it keeps its memory. It is for one goroutine at a time.
+type AnnotationReader struct{ buf bytes.Buffer }
+
+// Read is ReadAnnotations.
+func (a *AnnotationReader) Read(r io.Reader, source string) ([]*Judged, error) {
+	b, err := readAll(&a.buf, r)
 	var sets []*Judged
 	if err == nil {
 		sets, err = collect(b, source)

@@ -188,5 +188,6 @@ func (r *resampler) rate() float64 {
 func (f *fit) refine(n int, start []float64) bool {
 	copy(f.w, start)
 	f.random = judge.NewTwister(gridSeeds[0])
+	f.fused = len(f.w) == 3 && f.cut(n)
 	return f.newton(n, 1, 1e-3)
 }

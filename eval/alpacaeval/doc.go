@@ -3,7 +3,8 @@
 //
 // Start at [NewWinRate] and [LengthControlled], which compute the figures of a
 // [Judged], and at [ReadAnnotations] and [ReadOutputs] for alpaca_eval's files.
-// [Run] is the whole path, from a model that answers to a judge that compares.
+// [Answering] and [Judging] are the way there, from a model that answers to a
+// judge that compares, with a log from which both go on.
 //
 // The win rate is the mean probability that the judge prefers the model. The
 // length-controlled win rate is what it would be, by a logistic model, if both

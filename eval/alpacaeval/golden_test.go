@@ -2,7 +2,6 @@ package alpacaeval
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -391,53 +390,30 @@ func TestImpliedWinRates(t *testing.T) {
 	}
 }
 
-type lengthsLine struct {
-	Source, Model string
-	N             int
-	Instr         []int
-	Len           []int
-}
-
-func readLengths(t *testing.T, dir string) []lengthsLine {
-	t.Helper()
-	f, err := os.Open(filepath.Join(dir, "output_lengths.jsonl.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := Decompress(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []lengthsLine
-	for dec := json.NewDecoder(r); dec.More(); {
-		var l lengthsLine
-		if err := dec.Decode(&l); err != nil {
+// TestAllSets scores everything that is there.
+func TestAllSets(t *testing.T) {
+	dir := testdata(t)
+	sets, _ := readSets(t, dir)
+	gamed, ref := readInputs(t, dir)
+	rows, partial := 0, 0
+	for _, s := range sets {
+		if err := s.Place(ByInstruction, ref); err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, l)
-	}
-	return out
-}
-
-func baselineLengths(t *testing.T, dir string) []int {
-	t.Helper()
-	f, err := os.Open(filepath.Join(dir, "instructions.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	all, err := csv.NewReader(f).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []int
-	for _, row := range all[1:] {
-		n, err := strconv.Atoi(row[4])
+		if len(s.Missing(ref)) > 0 {
+			partial++
+		}
+		rows += len(s.Rows)
+		w := NewWinRate(s.Preferences())
+		lc, err := LengthControlled(s, ref, LCOptions{C: 2.7825594022071258, Gamed: gamed})
 		if err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, n)
+		if !(w.WinRate >= 0 && w.WinRate <= 100 && lc.WinRate >= 0 && lc.WinRate <= 100 && lc.StandardError >= 0) || w.Total+w.Missing != len(s.Rows) || w.Wins+w.WinsBase+w.Draws != w.Total {
+			t.Errorf("%s: %+v, LC %v ± %v", s.Model, w, lc.WinRate, lc.StandardError)
+		}
 	}
-	return out
+	if len(sets) != 137 || rows != 110275 || partial != 6 {
+		t.Errorf("%d sets of %d rows, %d of them partial; want 137 of 110275, 6", len(sets), rows, partial)
+	}
 }

@@ -22,19 +22,21 @@ type fit struct {
 	x    [][]float64 // columns, (features, rows)
 	a, b []float64   // (rows), none below 0
 
-	e      []float64 // e^z, (rows)
-	q      []float64 // change of z, (rows)
-	grown  []float64 // e^(z + q), (rows)
-	w, u   []float64 // (features)
-	v      []float64 // their difference, (features)
-	norm   float64   // |w|
-	grad   []float64 // (features)
-	gram   [][]float64
-	idx    []int
-	next   slope // where the step that was taken led
-	ahead  bool  // it has been set as grad and gram
-	powers *expTable
-	random *judge.Twister
+	e        []float64 // e^z, (rows)
+	q        []float64 // change of z, (rows)
+	grown    []float64 // e^(z + q), (rows)
+	w, u     []float64 // (features)
+	v        []float64 // their difference, (features)
+	norm     float64   // |w|
+	grad     []float64 // (features)
+	gram     [][]float64
+	idx      []int
+	next     slope // where the step that was taken led
+	ahead    bool  // it has been set as grad and gram
+	fused    bool  // the rows are cut into segments
+	segments []segment
+	powers   *expTable
+	random   *judge.Twister
 }
 
 const (
@@ -82,6 +84,7 @@ func (f *fit) solve(n int, seed uint32) {
 		f.w[j], f.u[j], f.idx[j] = 0, 0, j
 	}
 	f.norm, f.ahead = 0, false
+	f.fused = features == 3 && f.cut(n)
 	if copies == 0 {
 		return
 	}
@@ -235,8 +238,8 @@ func (f *fit) search(n int) {
 	}
 	delta += norm - f.norm
 	failed, growth, fused := 0.0, 0.0, false
-	if len(f.w) == 3 {
-		failed, growth, fused = f.try3(n)
+	if f.fused {
+		failed, growth, fused = f.try3()
 	}
 	if !fused {
 		f.product(f.q, f.v, n)
@@ -246,6 +249,12 @@ func (f *fit) search(n int) {
 		}
 	}
 	for trial := range searchSteps {
+		if fused && trial == 1 { // it did not keep q
+			f.product(f.q, f.v, n)
+			for r := range f.q[:n] {
+				f.q[r] *= 0.5
+			}
+		}
 		if !fused || trial > 0 {
 			f.powers.exp(f.grown[:n], f.q[:n])
 			growth = f.growth(n)
@@ -267,8 +276,10 @@ func (f *fit) search(n int) {
 		}
 		delta *= 0.5
 		failed *= 0.5
-		for r := range f.q[:n] {
-			f.q[r] *= 0.5
+		if !fused || trial > 0 {
+			for r := range f.q[:n] {
+				f.q[r] *= 0.5
+			}
 		}
 	}
 	f.exponentials(n)
@@ -279,7 +290,6 @@ func (f *fit) search(n int) {
 // neighbours are the same, as they are but for rounding, their factors are
 // multiplied before the logarithm is taken.
 func (f *fit) growth(n int) float64 {
-	const run = 16
 	sum := 0.0
 	e, grown, a, b := f.e[:n], f.grown[:n], f.a[:n], f.b[:n]
 	for r := 0; r < n; {
@@ -294,7 +304,7 @@ func (f *fit) growth(n int) float64 {
 			over *= 1 + g
 			under *= grow + g
 		}
-		if over < math.MaxFloat64 && under < math.MaxFloat64 && under > 1e-300 {
+		if inRange(over, under) {
 			sum += c * math.Log(over/under)
 			continue
 		}

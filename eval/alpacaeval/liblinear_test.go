@@ -97,12 +97,12 @@ func TestScore(t *testing.T) {
 	w := []float64{1, 2}
 	// z is 1, 2, 0
 	want := (0.1*math.Log(1/(1+math.Exp(-1))) + 0.5*math.Log(1/(1+math.Exp(-2))) + 0.5*math.Log(1-1/(1+math.Exp(-2))) + math.Log(0.5)) / 3
-	if got := p.score(w, []int{0, 1, 2}); math.Abs(got-want) > 1e-15 {
+	if got := p.score(w, []int{0, 1, 2}, newExpTable()); math.Abs(got-want) > 1e-15 {
 		t.Errorf("%v, want %v", got, want)
 	}
 	// A certain mistake costs log 1e−15, not more.
 	p = &problem{x: [][]float64{{1}}, a: []float64{0}, b: []float64{1}, n: 1}
-	if got := p.score([]float64{1e4}, []int{0}); math.Abs(got-math.Log(1e-15)) > 0.2 {
+	if got := p.score([]float64{1e4}, []int{0}, newExpTable()); math.Abs(got-math.Log(1e-15)) > 0.2 {
 		t.Errorf("a certain mistake scores %v", got)
 	}
 }

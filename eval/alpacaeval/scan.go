@@ -3,6 +3,7 @@ package alpacaeval
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -250,32 +251,45 @@ func (t text) decode() (string, error) {
 
 // runes counts the string's code points.
 func (t text) runes() (int, error) {
+	const high, ones, slash = 0x8080808080808080, 0x0101010101010101, 0x5c5c5c5c5c5c5c5c
 	n := 0
-	b := t.raw
-	for {
-		i := bytes.IndexByte(b, '\\')
-		if i < 0 {
-			return n + utf8.RuneCount(b), nil
+	for b := t.raw; len(b) > 0; {
+		for len(b) >= 8 { // eight characters of ASCII without a backslash
+			v := binary.LittleEndian.Uint64(b)
+			if x := v ^ slash; (v|(x-ones)&^x)&high != 0 {
+				break
+			}
+			n += 8
+			b = b[8:]
 		}
-		n += utf8.RuneCount(b[:i]) + 1
-		if i+1 >= len(b) {
+		if len(b) == 0 {
+			break
+		}
+		n++
+		switch {
+		case b[0] != '\\' && b[0] < utf8.RuneSelf:
+			b = b[1:]
+		case b[0] != '\\':
+			_, size := utf8.DecodeRune(b)
+			b = b[size:]
+		case len(b) < 2:
 			return 0, errJSON
-		}
-		if b[i+1] != 'u' {
-			b = b[i+2:]
-			continue
-		}
-		unit, ok := hex4(b[i+2:])
-		if !ok {
-			return 0, fmt.Errorf("%w: \\u without four digits", errJSON)
-		}
-		b = b[i+6:]
-		if unit >= 0xd800 && unit < 0xdc00 && len(b) >= 2 && b[0] == '\\' && b[1] == 'u' {
-			if low, ok := hex4(b[2:]); ok && low >= 0xdc00 && low < 0xe000 {
-				b = b[6:] // the other half
+		case b[1] != 'u':
+			b = b[2:]
+		default:
+			unit, ok := hex4(b[2:])
+			if !ok {
+				return 0, fmt.Errorf("%w: \\u without four digits", errJSON)
+			}
+			b = b[6:]
+			if unit >= 0xd800 && unit < 0xdc00 && len(b) >= 2 && b[0] == '\\' && b[1] == 'u' {
+				if low, ok := hex4(b[2:]); ok && low >= 0xdc00 && low < 0xe000 {
+					b = b[6:] // the other half
+				}
 			}
 		}
 	}
+	return n, nil
 }
 
 func hex4(b []byte) (v uint32, ok bool) {
@@ -298,9 +312,9 @@ func hex4(b []byte) (v uint32, ok bool) {
 	return v, true
 }
 
-// readAll reads r to its end, unpacks gzip, and drops a byte order mark.
-func readAll(r io.Reader) ([]byte, error) {
-	var b bytes.Buffer
+// readAll reads r to its end into b, unpacks gzip, and drops a byte order mark.
+func readAll(b *bytes.Buffer, r io.Reader) ([]byte, error) {
+	b.Reset()
 	if f, ok := r.(interface{ Stat() (fs.FileInfo, error) }); ok {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
 			b.Grow(int(min(info.Size(), 1<<30)) + bytes.MinRead)

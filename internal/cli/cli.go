@@ -112,7 +112,8 @@ made of it, it computes θ = θ_aligned + α(θ_aligned − θ_sft), and says ho
 what rounding left of α.
 
 A MODEL is a directory, or a Hub reference org/name[@revision] that the local
-Hugging Face cache holds; an existing path wins, hf:// forces the Hub.
+Hugging Face cache holds; an existing path wins, hf:// forces the Hub. MODEL+ADAPTER
+is a model with a LoRA adapter of PEFT added to it.
 ` + exitHelp,
 		Example: `  expo extrapolate --sft SFT --aligned DPO --alpha 0.3 -o OUT
   expo diff --sft SFT --aligned DPO
@@ -126,7 +127,7 @@ Hugging Face cache holds; an existing path wins, hf:// forces the Hub.
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "print more")
 	f.BoolVar(&a.json, "json", false, "print one JSON document on standard output, errors as JSON on standard error")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.extrapolate(), a.diff(), a.inspect(), a.verify(), a.generate(), a.score(), a.tokenize(), a.eval(), a.serve(), a.export(), a.train(), a.search(), a.version())
+	root.AddCommand(a.extrapolate(), a.diff(), a.inspect(), a.verify(), a.generate(), a.score(), a.tokenize(), a.eval(), a.serve(), a.export(), a.train(), a.search(), a.demo(), a.reportCommand(), a.version())
 	root.CompletionOptions.HiddenDefaultCmd = false
 	return root
 }

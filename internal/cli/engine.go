@@ -79,10 +79,9 @@ func (f *engineFlags) open(ctx context.Context, args []string) (e *loaded, rest 
 	default:
 		rest = args[1:]
 		var c *checkpoint.Checkpoint
-		if c, _, err = openModel(args[0]); err != nil {
+		if c, _, e.close, err = openAdapted(args[0]); err != nil {
 			return nil, nil, err
 		}
-		e.close = func() { c.Close() }
 		e.Engine, err = local.Open(ctx, c, load, opt)
 	}
 	if err != nil {

@@ -17,23 +17,34 @@ import (
 
 // alpacaScoreFlags say how figures are computed from judgments.
 type alpacaScoreFlags struct {
-	annotations                    []string
-	questions, gamed, difficulty   string
-	weights, baseline              string
-	lc, lcC, lcFolds, align        string
-	allowPartial                   bool
-	draws                          int
-	drawSeed                       uint64
-	name                           string
-	output                         string
-	force                          bool
-	expected                       int // rows of a run with a limit; 0: those of the whole set
-	glm                            alpacaeval.GLM
-	c                              float64
-	folds                          alpacaeval.Folds
-	alignment                      alpacaeval.Align
-	gamedSum, difficultySum        string // SHA-256 of what was read
-	gamedSurrogate, drawsWereGiven bool
+	annotations  []string
+	questions    string
+	gamed        string
+	difficulty   string
+	weights      string
+	baseline     string
+	lc           string
+	lcC          string
+	lcFolds      string
+	align        string
+	allowPartial bool
+	draws        int
+	drawSeed     uint64
+	name         string
+	output       string
+	force        bool
+
+	// What check makes of them.
+	glm            alpacaeval.GLM // empty: no length control
+	c              float64        // 0: chosen
+	folds          alpacaeval.Folds
+	alignment      alpacaeval.Align
+	drawsWereGiven bool
+
+	expected       int    // rows of a run with a limit; 0: those of the whole set
+	gamedSum       string // SHA-256 of what was read
+	difficultySum  string
+	gamedSurrogate bool
 }
 
 func (f *alpacaScoreFlags) add(cmd *cobra.Command) {
@@ -155,7 +166,9 @@ func (a *app) alpacaInputs(ctx context.Context, f *alpacaScoreFlags, questions [
 		questions = instructionsOf(q)
 	}
 	if questions == nil && needed && f.alignment == alpacaeval.ByInstruction && f.glm != alpacaeval.Minimal && f.glm != "" && (ref == nil || !ref.Knows()) {
-		path, err := a.fetch(ctx, referenceFile("2.0"))
+		file := referenceFile("2.0")
+		file.flag = "questions"
+		path, err := a.fetch(ctx, file)
 		if err != nil {
 			return nil, nil, fmt.Errorf("the instructions, to match rows with their difficulties (--align position does without): %w", err)
 		}

@@ -27,12 +27,10 @@ func (r *alpacaRun) pairwise(ctx context.Context, model string) (*judge.Pairwise
 	p := &judge.Pairwise{ID: r.judgeID, Reading: config.Reading, Request: config.Request, Tries: r.judgeTries, Literal: r.compat, Swap: r.swap == "both"}
 	if p.ID == "" {
 		if p.ID = config.ID; !known {
-			p.ID = "weighted_alpaca_eval_" + strings.Map(func(c rune) rune {
-				if strings.ContainsRune(`/\ :`, c) {
-					return '_'
-				}
-				return c
-			}, model)
+			if filepath.IsAbs(model) { // what llama.cpp calls a model
+				model = strings.TrimSuffix(filepath.Base(model), ".gguf")
+			}
+			p.ID = "weighted_alpaca_eval_" + strings.NewReplacer("/", "_", `\`, "_", " ", "_", ":", "_").Replace(model)
 		}
 	}
 	switch reading := judge.Reading(r.judgeReading); reading {

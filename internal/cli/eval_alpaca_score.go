@@ -102,9 +102,16 @@ func (a *app) alpacaScore(ctx context.Context, f *alpacaFlags, files []string) e
 func readAnnotations(files []string) ([]*alpacaeval.Judged, error) {
 	each := make([][]*alpacaeval.Judged, len(files))
 	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
+	jobs := runtime.GOMAXPROCS(0)
+	g.SetLimit(jobs)
+	readers := make(chan *alpacaeval.AnnotationReader, jobs)
+	for range jobs {
+		readers <- new(alpacaeval.AnnotationReader)
+	}
 	for i, path := range files {
 		g.Go(func() error {
+			reader := <-readers
+			defer func() { readers <- reader }()
 			var err error
 			if strings.HasSuffix(strings.TrimSuffix(path, ".gz"), ".csv") {
 				each[i], err = readWith(path, alpacaeval.ReadNumbers)
@@ -115,7 +122,7 @@ func readAnnotations(files []string) ([]*alpacaeval.Judged, error) {
 				return err
 			}
 			defer file.Close()
-			each[i], err = alpacaeval.ReadAnnotations(file, path)
+			each[i], err = reader.Read(file, path)
 			return err
 		})
 	}

@@ -238,13 +238,13 @@ func (f *exportFlags) pairSources() (*exportSource, error) {
 	if len(bare) == 0 {
 		return nil, usagef("no α; give one with --alpha NUMBER")
 	}
-	p, done, err := openAdaptedPair(f.sft, f.aligned)
+	p, err := openPair(f.sft, f.aligned)
 	if err != nil {
 		return nil, err
 	}
-	s := &exportSource{name: cmp.Or(f.name, modelName(p.aligned)+"-expo"), pair: p, close: done}
+	s := &exportSource{name: cmp.Or(f.name, modelName(p.aligned)+"-expo"), pair: p, close: p.Close}
 	if err := f.views(s, p, patterns, bare); err != nil {
-		done()
+		p.Close()
 		return nil, err
 	}
 	s.opt.BaseModels = baseModels(p.aligned, p.sft)

@@ -29,11 +29,11 @@ func (a *app) runLoRA(cmd *cobra.Command, f *exportFlags, args []string) error {
 	if err := f.complete(); err != nil {
 		return err
 	}
-	p, done, err := openAdaptedPair(f.sft, f.aligned)
+	p, err := openPair(f.sft, f.aligned)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer p.Close()
 	if err := apart(f.output, p.SFT, p.Aligned); err != nil {
 		return err
 	}

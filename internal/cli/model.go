@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"expo"
+	"expo/publish/export"
 	"expo/publish/hub"
 	"expo/weights/checkpoint"
 )
@@ -79,29 +80,64 @@ func openModel(model string) (*checkpoint.Checkpoint, expo.Input, error) {
 	return c, in, err
 }
 
+// openAdapted opens a MODEL, or BASE+ADAPTER, a model and a LoRA adapter of PEFT
+// to be added to it. A path that is there as a whole wins. done closes what was
+// opened.
+func openAdapted(model string) (c *checkpoint.Checkpoint, in expo.Input, done func(), err error) {
+	base, adapter, ok := strings.Cut(model, "+")
+	if _, err := os.Stat(model); !ok || err == nil {
+		c, in, err := openModel(model)
+		if err != nil {
+			return nil, in, nil, err
+		}
+		return c, in, func() { c.Close() }, nil
+	}
+	plain, in, err := openModel(base)
+	if err != nil {
+		return nil, in, nil, err
+	}
+	defer func() {
+		if err != nil {
+			plain.Close()
+		}
+	}()
+	dir, what, err := locate(adapter)
+	if err != nil {
+		return nil, in, nil, err
+	}
+	sum, closer, err := export.Adapted(plain, dir)
+	if err != nil {
+		return nil, in, nil, err
+	}
+	// Where it came from can be opened again as it stands here.
+	in = expo.Input{Path: in.Path + "+" + what.Path}
+	return sum, in, func() { closer.Close(); plain.Close() }, nil
+}
+
 // pair is two opened models.
 type pair struct {
 	expo.Pair
-	sft, aligned expo.Input
+	sft, aligned         expo.Input
+	doneSFT, doneAligned func()
 }
 
-// openPair opens both ends and reports all that keeps it from doing so.
+// openPair opens both ends, with their adapters.
 func openPair(sft, aligned string) (*pair, error) {
 	var p pair
 	var err error
-	if p.SFT, p.sft, err = openModel(sft); err != nil {
+	if p.SFT, p.sft, p.doneSFT, err = openAdapted(sft); err != nil {
 		return nil, err
 	}
-	if p.Aligned, p.aligned, err = openModel(aligned); err != nil {
-		p.SFT.Close()
+	if p.Aligned, p.aligned, p.doneAligned, err = openAdapted(aligned); err != nil {
+		p.doneSFT()
 		return nil, err
 	}
 	return &p, nil
 }
 
 func (p *pair) Close() {
-	p.SFT.Close()
-	p.Aligned.Close()
+	p.doneSFT()
+	p.doneAligned()
 }
 
 // apart refuses an output that is an input, lies inside one, or holds one.
@@ -110,18 +146,25 @@ func apart(output string, inputs ...*checkpoint.Checkpoint) error {
 	if err != nil {
 		return err
 	}
+	var names []string
 	for _, c := range inputs {
-		in, err := realPath(c.Name())
+		names = append(names, c.Name())
+		if base, adapter, ok := strings.Cut(c.Name(), "+"); ok {
+			names = append(names, base, adapter)
+		}
+	}
+	for _, name := range names {
+		in, err := realPath(name)
 		if err != nil {
 			return err
 		}
 		switch {
 		case in == out:
-			return refusef("the output %s is the input %s; choose another directory", output, c.Name())
+			return refusef("the output %s is the input %s; choose another directory", output, name)
 		case strings.HasPrefix(out, in+string(filepath.Separator)):
-			return refusef("the output %s lies inside the input %s; choose another directory", output, c.Name())
+			return refusef("the output %s lies inside the input %s; choose another directory", output, name)
 		case strings.HasPrefix(in, out+string(filepath.Separator)):
-			return refusef("the output %s holds the input %s; choose another directory", output, c.Name())
+			return refusef("the output %s holds the input %s; choose another directory", output, name)
 		}
 	}
 	return nil

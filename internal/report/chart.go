@@ -22,6 +22,7 @@ type Series struct {
 	Name   string
 	Points []Point
 	Line   bool // join the points in their order
+	Plain  bool // the line alone, without marks, as for a function
 	Color  int  // 0…5; series of one Chart need not differ
 }
 
@@ -87,7 +88,9 @@ func (c *Chart) Figure(width, height float64) *Figure {
 				if s.Line {
 					f.line(x-9, y, x+9, y, series(s.Color), 2)
 				}
-				f.mark(x, y, Point{}, s.Color, 1)
+				if !s.Plain {
+					f.mark(x, y, Point{}, s.Color, 1)
+				}
 			}})
 		}
 	}
@@ -106,7 +109,7 @@ func (c *Chart) Figure(width, height float64) *Figure {
 	var taken []box
 	for _, s := range c.Series {
 		for _, p := range s.Points {
-			if finite(p.X) && finite(p.Y) {
+			if finite(p.X) && finite(p.Y) && !s.Plain {
 				x, y := fr.x.at(p.X), fr.y.at(p.Y)
 				taken = append(taken, box{x - 6, y - 6, x + 6, y + 6})
 			}
@@ -117,7 +120,7 @@ func (c *Chart) Figure(width, height float64) *Figure {
 	}
 	for _, s := range c.Series {
 		for _, p := range s.Points {
-			if finite(p.X) && finite(p.Y) {
+			if finite(p.X) && finite(p.Y) && !s.Plain {
 				taken = fr.point(p, s.Color, taken)
 			}
 		}

@@ -240,7 +240,7 @@ func (t *Table) WriteLaTeX(w io.Writer) error {
 var latexEscapes = strings.NewReplacer(
 	`\`, `\textbackslash{}`, "{", `\{`, "}", `\}`, "&", `\&`, "%", `\%`, "$", `\$`, "#", `\#`, "_", `\_`,
 	"~", `\textasciitilde{}`, "^", `\textasciicircum{}`, "−", "$-$", "±", `$\pm$`, "×", `$\times$`,
-	"α", `$\alpha$`, "θ", `$\theta$`, "Δ", `$\Delta$`, "–", "--", "≤", `$\le$`, "≥", `$\ge$`, "→", `$\to$`)
+	"α", `$\alpha$`, "θ", `$\theta$`, "Δ", `$\Delta$`, "–", "--", "†", `\dag{}`, "‡", `\ddag{}`, "§", `\S{}`, "≤", `$\le$`, "≥", `$\ge$`, "→", `$\to$`)
 
 func latex(s string) string { return latexEscapes.Replace(plain(s)) }
 
