@@ -60,7 +60,8 @@ func (e *entry) noteBody(b *body) {
 		return
 	}
 	if len(b.Messages) > 0 {
-		e.asked = append(e.asked, slog.Any("messages", b.Messages))
+		text, _ := marshal(b.Messages) // they have been JSON
+		e.asked = append(e.asked, slog.String("messages", string(text)))
 	} else {
 		e.asked = append(e.asked, slog.String("prompt", string(b.Prompt)))
 	}

@@ -96,7 +96,7 @@ func (f *engineFlags) open(ctx context.Context, args []string) (e *loaded, rest 
 			e.close()
 			return nil, nil, err
 		}
-		e.Engine = local.New(e.Model(), e.Tokenizer(), t, opt)
+		e.Engine = e.WithTemplate(t)
 	}
 	e.seconds = time.Since(start).Seconds()
 	return e, rest, nil

@@ -104,6 +104,12 @@ func New(m *model.Model, tok *tokenizer.Tokenizer, tmpl *chat.Template, opt Opti
 	return e
 }
 
+// WithTemplate is an engine with the same model, tokenizer and options, end tokens
+// included, and another chat template. It shares nothing else with e.
+func (e *Engine) WithTemplate(tmpl *chat.Template) *Engine {
+	return New(e.model, e.tok, tmpl, e.opt)
+}
+
 // Open loads model, tokenizer and chat template of a checkpoint. The end
 // tokens of generation_config.json count as well as those of config.json.
 func Open(ctx context.Context, c *checkpoint.Checkpoint, load model.LoadOptions, opt Options) (*Engine, error) {

@@ -428,6 +428,15 @@ func TestMessages(t *testing.T) {
 	if err != nil || len(ids) != 2 {
 		t.Errorf("%v, %v: want one BOS and one letter", ids, err)
 	}
+	other, err := chat.Parse("<{{ messages[0].content }}>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.opt.EOS, e.eos[7] = []int{7}, true
+	changed := e.WithTemplate(other)
+	if _, text, err = changed.Prompt(context.Background(), generate.Request{Messages: []chat.Message{{Role: "user", Content: "hi"}}}); err != nil || text != "<hi>" || !changed.eos[7] {
+		t.Errorf("with another template: %q, %v; end tokens %v", text, err, changed.eos)
+	}
 	e.tmpl = nil
 	if _, _, err := e.Prompt(context.Background(), generate.Request{Messages: []chat.Message{{Role: "user"}}}); !errors.Is(err, ErrNoTemplate) {
 		t.Errorf("error %v, want ErrNoTemplate", err)
