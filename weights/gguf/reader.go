@@ -1,7 +1,7 @@
-// Package gguf reads one file in the GGUF format: typed metadata, the
+// Package gguf reads and writes files in the GGUF format: typed metadata, the
 // descriptions of tensors, and their bytes.
 //
-// Start at NewReader. It does not open a file: like archive/zip, a Reader works
+// Start at NewReader, or at Write for a new file. NewReader does not open a file: like archive/zip, a Reader works
 // on an io.ReaderAt and a size. It holds the metadata and never the data; a
 // tensor's bytes are read where they lie, when asked for.
 //

@@ -6,7 +6,7 @@ tokenizer for texts with and without special tokens, hold the same chat template
 and come to nearly the same perplexity on a text as expo does with the same file.
 
     pip install llama-cpp-python==0.3.36
-    scripts/against_llama_cpp.py MODEL [--types F16,Q4_K_M] [--expo PATH]
+    scripts/against_llamacpp_export.py MODEL [--types F16,Q4_K_M] [--expo PATH]
 
 With --tokenizer MODEL is a directory that has a tokenizer only; a small model of
 random weights is put to it.
