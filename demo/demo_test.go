@@ -113,7 +113,7 @@ func TestLine(t *testing.T) {
 		{"trained", 0.5, 2, false},
 	} {
 		t.Run(c.end, func(t *testing.T) {
-			l := line(t, c.end, 120, 1001)
+			l := line(t, c.end, 80, 1001)
 			r, err := search.Run(ctx, func(ctx context.Context, alpha float64) (search.Score, error) {
 				list, err := l.Answer(ctx, alpha)
 				return Score(list), err

@@ -39,13 +39,13 @@ func (g *Gates) check() error {
 // stops it too.
 func (g *Gates) stop(r *Row) string {
 	if g.MaxLengthGrowth > 0 && !(float64(r.LengthGrowth) <= g.MaxLengthGrowth) {
-		return fmt.Sprintf("length %.3g × aligned > %g", float64(r.LengthGrowth), g.MaxLengthGrowth)
+		return fmt.Sprintf("length %s × aligned > %g", beside(float64(r.LengthGrowth), g.MaxLengthGrowth), g.MaxLengthGrowth)
 	}
 	if g.MinFinished > 0 && !(float64(r.Finished) >= g.MinFinished) {
-		return fmt.Sprintf("finished %.3g < %g", float64(r.Finished), g.MinFinished)
+		return fmt.Sprintf("finished %s < %g", beside(float64(r.Finished), g.MinFinished), g.MinFinished)
 	}
 	if g.MaxRepetition > 0 && !(float64(r.Repetition) <= g.MaxRepetition) {
-		return fmt.Sprintf("repetition %.3g > %g", float64(r.Repetition), g.MaxRepetition)
+		return fmt.Sprintf("repetition %s > %g", beside(float64(r.Repetition), g.MaxRepetition), g.MaxRepetition)
 	}
 	for _, name := range g.NoWorse {
 		t, ok := r.Tasks[name]
@@ -58,4 +58,13 @@ func (g *Gates) stop(r *Row) string {
 		}
 	}
 	return ""
+}
+
+// beside writes v with three digits, or with as many more as set it apart from
+// a limit that it does not keep.
+func beside(v, limit float64) string {
+	digits := 3
+	for ; digits < 17 && fmt.Sprintf("%.*g", digits, v) == fmt.Sprintf("%.*g", digits, limit); digits++ {
+	}
+	return fmt.Sprintf("%.*g", digits, v)
 }

@@ -27,7 +27,7 @@ const (
 
 	// read is for how many prompts readers compared two answers; others than those
 	// of DPO and SPPO. For a quarter of them they also compared one with a confused
-	// answer, at a high temperature, for the others with a spoilt one: a reward model
+	// answer, at a high temperature, for a half with a spoilt one: a reward model
 	// that has seen nothing but sense takes nonsense for it.
 	read = 2400
 
@@ -178,7 +178,7 @@ func (m *maker) reward(ctx context.Context, sft *train.Model, prompts []notes.Pr
 		switch {
 		case i < len(confused):
 			compare(p, a, confused[i][0])
-		default:
+		case i < len(confused)+read/2:
 			compare(p, a, notes.Spoil(b, seed<<32+uint64(i)))
 		}
 	}

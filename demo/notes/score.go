@@ -87,7 +87,7 @@ func Score(p Prompt, note string) float64 {
 func Readers(p Prompt, a, b string, seed uint64) bool {
 	liking := func(note string) float64 {
 		x := Look(p, note)
-		return 0.9*float64(x.Kind-x.Cold) + float64(x.Leave) + 0.8*float64(x.Thing) + 0.4*float64(x.Name) + 0.02*float64(x.Words) - 10*float64(x.Odd)/float64(max(x.Words, 1))
+		return 0.9*float64(x.Kind-x.Cold) + float64(x.Leave) + 0.8*float64(x.Thing) + 0.4*float64(x.Name) + 0.02*float64(x.Words) - 5*float64(x.Odd)/float64(max(x.Words, 1))
 	}
 	r := rand.New(rand.NewPCG(seed, 3))
 	return r.Float64() < 1/(1+math.Exp(liking(b)-liking(a)))

@@ -49,9 +49,10 @@ DPO. Beyond it reward rises, without training, and falls when α is too large.
 Answers are scored by a reward model, which learned from what readers like, and
 beside it by the rule that preferences were made by: whether a note names the right
 person and thing, is kind, takes its leave, and makes sense. Where reward rises and
-the rule falls, the reward model is being fooled; an α at which the rule gives less
-than to the aligned model, or a note in twenty does not end, is not chosen. A second
-pair, trained to the end, shows where extrapolation does not help.
+the rule falls, the reward model is being fooled. Gates keep the choice from where
+that is worst: notes must end, and not repeat themselves more than prose does. The
+rule has no say in it. A second pair, trained to the end, shows where extrapolation
+does not help.
 
 -o gets the extrapolated model, both ends of the line, the reward model, prompts and
 preference pairs to go on with, search.json and report.html. The same command gives
@@ -265,9 +266,8 @@ func (d *demoRun) search(ctx context.Context, end string, alphas []float64, keep
 		return nil, err
 	}
 	defer line.Close()
-	// The reward model does not have the last word: an α must not lose by the rule,
-	// and its notes must come to an end.
-	gates := search.Gates{NoWorse: []string{"rule"}, MinFinished: 0.95}
+	// Prose repeats less than a twentieth of itself (reward.Repetition).
+	gates := search.Gates{MinFinished: 0.95, MaxRepetition: 0.05}
 	var current float64
 	r, err := search.Run(ctx, func(ctx context.Context, alpha float64) (search.Score, error) {
 		current = alpha

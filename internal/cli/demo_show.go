@@ -143,16 +143,23 @@ func (l *demoLine) says() []string {
 	} else {
 		out = append(out, fmt.Sprintf("Nothing beyond %s has more reward: it was trained as far as it goes, and extrapolation only costs.", l.Pair))
 	}
-	top := l.Rows[0]
-	for _, row := range l.Rows {
+	top, gated := &l.Rows[0], best
+	for i := range l.Rows {
+		row := &l.Rows[i]
 		if row.Rule > top.Rule {
 			top = row
 		}
+		if row.Alpha > best.Alpha && row.Gate != "" && row.Reward > gated.Reward {
+			gated = row
+		}
+	}
+	if gated != best {
+		out = append(out, fmt.Sprintf("Reward is higher still at α = %g, %.2f, but a gate is closed there: %s. The rule gives %.2f.", gated.Alpha, float64(gated.Reward), gated.Gate, float64(gated.Rule)))
 	}
 	last := l.Rows[len(l.Rows)-1]
 	switch {
 	case top.Alpha < best.Alpha && float64(top.Rule-best.Rule) > 2*math.Hypot(float64(top.RuleSE), float64(best.RuleSE)):
-		out = append(out, fmt.Sprintf("The rule, which the reward model never saw, is highest at α = %g (%.2f): beyond that the reward model is being fooled.", top.Alpha, float64(top.Rule)))
+		out = append(out, fmt.Sprintf("The rule, which the reward model never saw, is highest at α = %g, %.2f: beyond that the reward model is being fooled.", top.Alpha, float64(top.Rule)))
 	case best.Alpha > 0:
 		out = append(out, fmt.Sprintf("The rule, which the reward model never saw, agrees: %.2f, %.2f, %.2f.", float64(sft.Rule), float64(aligned.Rule), float64(best.Rule)))
 	}
@@ -245,6 +252,6 @@ func (d *demoRun) page() *report.Page {
 	s := d.doc.Second
 	p.Sections = append(p.Sections, cards,
 		report.Section{Heading: "Another end: " + s.Pair, Text: s.says(), Plots: []report.Plot{s.chart(), s.ruleChart()}, Tables: []*report.Table{s.table()}},
-		report.Section{Heading: "Next", Text: []string{strings.Join(d.next(), "\n")}, Cards: nil})
+		report.Section{Heading: "Next", Cards: [][]report.Card{{{Title: "Commands", Body: strings.Join(d.next(), "\n")}}}})
 	return p
 }

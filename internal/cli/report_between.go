@@ -46,7 +46,7 @@ func (g *reportGroup) between() []lcBetween {
 			if a == b {
 				continue
 			}
-			x, y, ok := sharedRows(a.judged, b.judged)
+			x, y, ok := sharedJudgments(a, b)
 			if !ok {
 				continue
 			}

@@ -101,10 +101,10 @@ func compareTwo(ctx context.Context, a, b *measured, metric string, test *lcTest
 	if !ok || !both {
 		return nil, nil
 	}
-	c := &comparison{with: a, base: b, model: a.model, than: b.model, metric: metric, value: x.Value - y.Value, stdErr: math.NaN(), p: math.NaN()}
+	c := &comparison{with: a, base: b, model: a.model, than: b.model, metric: metric, value: x.Value - y.Value, apart: x.Value - y.Value, stdErr: math.NaN(), p: math.NaN()}
 	switch {
-	case metric == wrMetric && a.judged != nil && b.judged != nil:
-		if p, q, ok := sharedRows(a.judged, b.judged); ok {
+	case metric == wrMetric:
+		if p, q, ok := sharedJudgments(a, b); ok {
 			c.value, c.stdErr, c.n = alpacaeval.PairedDifference(p, q)
 			c.paired = true
 			c.method = fmt.Sprintf("paired over %d instructions, normal", c.n)
@@ -154,15 +154,29 @@ func turnsOf(s *mtbench.Scores, metric string) mtbench.Scores {
 	return out
 }
 
+// sharedJudgments are the judgments of two models as sharedRows gives them. Rows
+// that were counted off without a look at their instructions belong together
+// only if none of either is missing.
+func sharedJudgments(a, b *measured) (p, q *alpacaeval.Judged, ok bool) {
+	if a.judged == nil || b.judged == nil {
+		return nil, nil, false
+	}
+	if (a.counted || b.counted) && len(a.judged.Rows) != len(b.judged.Rows) && !(hasTexts(a.judged) && hasTexts(b.judged)) {
+		return nil, nil, false
+	}
+	return sharedRows(a.judged, b.judged)
+}
+
+func hasTexts(j *alpacaeval.Judged) bool {
+	return !slices.ContainsFunc(j.Rows, func(r alpacaeval.Comparison) bool { return r.Instruction == "" })
+}
+
 // sharedRows gives two sets' rows places by which they can be matched: by
 // instruction, if both have those, otherwise as they are. It fails if they have
 // no places, or none in common.
 func sharedRows(a, b *alpacaeval.Judged) (p, q *alpacaeval.Judged, ok bool) {
 	places := map[string]int{}
-	text := func(j *alpacaeval.Judged) bool {
-		return !slices.ContainsFunc(j.Rows, func(r alpacaeval.Comparison) bool { return r.Instruction == "" })
-	}
-	if text(a) && text(b) {
+	if hasTexts(a) && hasTexts(b) {
 		placed := func(j *alpacaeval.Judged) *alpacaeval.Judged {
 			out := *j
 			out.Rows = slices.Clone(j.Rows)
@@ -199,10 +213,10 @@ type wins struct {
 type pairedRow struct{ base, with float64 }
 
 func pairedRows(base, with *measured) []pairedRow {
-	if base == nil || with == nil || base.judged == nil || with.judged == nil {
+	if base == nil || with == nil {
 		return nil
 	}
-	p, q, ok := sharedRows(base.judged, with.judged)
+	p, q, ok := sharedJudgments(base, with)
 	if !ok {
 		return nil
 	}
@@ -266,7 +280,7 @@ func (t *lcTest) compare(ctx context.Context, c *comparison, a, b *measured) err
 	case a.judged == nil || b.judged == nil:
 		c.method = "not tested: no samples of both"
 		return nil
-	case t.draws == 0 || t.draws < 40:
+	case t.draws < 40:
 		c.method = "not tested: --bootstrap draws too few"
 		return nil
 	case !usable(a) || !usable(b):
@@ -277,7 +291,7 @@ func (t *lcTest) compare(ctx context.Context, c *comparison, a, b *measured) err
 	// difficulties.
 	p, q := map[int]alpacaeval.Comparison{}, map[int]alpacaeval.Comparison{}
 	var shared []int
-	if x, y, ok := sharedRows(a.judged, b.judged); ok {
+	if x, y, ok := sharedJudgments(a, b); ok {
 		for _, side := range []struct {
 			to          map[int]alpacaeval.Comparison
 			keys, value *alpacaeval.Judged

@@ -80,6 +80,26 @@ func TestSharedRows(t *testing.T) {
 	if _, _, ok := sharedRows(set("p", 1), set("q", 1)); ok {
 		t.Error("sets without a common instruction share rows")
 	}
+	without := func(n int, counted bool) *measured {
+		m := &measured{judged: set(strings.Repeat("p ", n), 1, 1.5, 2), counted: counted}
+		for i := range m.judged.Rows {
+			m.judged.Rows[i].Instruction = ""
+		}
+		return m
+	}
+	for _, tt := range []struct {
+		a, b *measured
+		want bool
+	}{
+		{without(3, true), without(3, false), true},
+		{without(3, true), without(2, false), false}, // which is missing is not known
+		{without(3, false), without(2, false), true},
+		{without(3, false), new(measured), false},
+	} {
+		if _, _, ok := sharedJudgments(tt.a, tt.b); ok != tt.want {
+			t.Errorf("rows are shared: %v, want %v", ok, tt.want)
+		}
+	}
 	w := winsOf(pairedRows(&measured{judged: set("p q r s", 1.2, 1.4, 1.6, 2)}, &measured{judged: set("p q r s", 1.9, 1.5, 1.5, 2)}))
 	if want := (wins{Both: 1, ExPO: 1, Base: 1, Neither: 1, N: 4}); w != want {
 		t.Errorf("wins %+v, want %+v", w, want)

@@ -7,6 +7,7 @@ import (
 // reportJSON is the document of expo report.
 type reportJSON struct {
 	Suites   []reportSuiteJSON `json:"suites"`
+	Origins  map[string]int    `json:"origins,omitempty"` // of --paper: figures by status
 	Checks   []paperCheck      `json:"checks,omitempty"`
 	Warnings []string          `json:"warnings,omitempty"`
 }
@@ -59,7 +60,7 @@ type reportComparisonJSON struct {
 }
 
 func (r *comparedResults) document() reportJSON {
-	doc := reportJSON{Suites: []reportSuiteJSON{}, Checks: r.checks, Warnings: r.warnings}
+	doc := reportJSON{Suites: []reportSuiteJSON{}, Origins: r.origins, Checks: r.checks, Warnings: r.warnings}
 	for _, g := range r.groups {
 		s := reportSuiteJSON{Suite: g.suite, Version: g.version, Baseline: g.baseline, Models: []reportModelJSON{}, Comparisons: []reportComparisonJSON{}}
 		if g.judge != "" && g.judge != "–" {

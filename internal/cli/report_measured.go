@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"math"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,9 +24,10 @@ type measured struct {
 	warnings        []string
 
 	// What the figures were made from, where the source holds it.
-	judged *alpacaeval.Judged
-	scores *mtbench.Scores
-	fit    *lcFit
+	judged  *alpacaeval.Judged
+	counted bool // judged's rows have their places by position
+	scores  *mtbench.Scores
+	fit     *lcFit
 
 	// origin says of a metric, by name, where its value comes from, for tables
 	// in which it is not the same for all.
@@ -148,7 +150,8 @@ type comparison struct {
 	with, base                         *measured
 	model, than, metric, title, format string
 	value, stdErr, p                   float64
-	n                                  int // samples of both; 0 if it is not of samples
+	apart                              float64 // the difference of the two figures as they stand
+	n                                  int     // samples of both; 0 if it is not of samples
 	ci                                 *eval.Interval
 	paired                             bool
 	method                             string
@@ -162,7 +165,8 @@ type comparedResults struct {
 	title    string
 	groups   []*reportGroup
 	warnings []string
-	checks   []paperCheck // of --paper
+	checks   []paperCheck   // of --paper
+	origins  map[string]int // of --paper: figures by where they come from
 }
 
 func (r *comparedResults) warn(format string, args ...any) {
@@ -262,12 +266,21 @@ func pairMeasured(f *reportFlags, g *reportGroup, ms []*measured, out *comparedR
 		}
 		return m.model
 	}
-	// find prefers the model of the same source.
+	// find prefers the model of the same source, and a name with its owner to one
+	// without (org/name).
 	find := func(name, source string) *measured {
 		var found *measured
-		for _, m := range ms {
-			if m.model == name && (found == nil || m.source == source && found.source != source) {
-				found = m
+		for _, same := range []func(string) bool{
+			func(other string) bool { return other == name },
+			func(other string) bool { return path.Base(other) == path.Base(name) },
+		} {
+			for _, m := range ms {
+				if same(m.model) && (found == nil || m.source == source && found.source != source) {
+					found = m
+				}
+			}
+			if found != nil {
+				break
 			}
 		}
 		return found

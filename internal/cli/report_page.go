@@ -30,7 +30,7 @@ func (r *comparedResults) page() *report.Page {
 			}
 		}
 		t := g.wide()
-		if len(g.measures) > 2 { // three are too wide for a page
+		if len(g.measures) > 1 { // the other is too wide for a page
 			t = g.long()
 		}
 		s := report.Section{Heading: t.Title, Tables: []*report.Table{t}}
@@ -97,9 +97,9 @@ func (g *reportGroup) lengthChart() *report.Chart {
 		if !few {
 			break
 		}
-		for i, m := range []*measured{r.base, r.with} {
+		for _, m := range []*measured{r.base, r.with} {
 			if line := lcLine(m); line != nil {
-				c.Series = append(c.Series, report.Series{Name: m.model + " by its LC fit", Points: line, Line: true, Plain: true, Color: 2 + i})
+				c.Series = append(c.Series, report.Series{Name: m.model + " by its LC fit", Points: line, Line: true, Plain: true, Color: 2 + len(c.Series)%4})
 				c.Rules = []report.Rule{{Vertical: true, At: baselineLength(m), Label: "the baseline's length"}}
 			}
 		}
@@ -161,15 +161,15 @@ func lcLine(m *measured) []report.Point {
 // winBars count instructions by which of the two models wins.
 func (g *reportGroup) winBars() *report.Bars {
 	out := &report.Bars{Title: "Instructions on which the baseline is beaten", YLabel: "instructions", Series: []report.BarSeries{
-		{Name: "by both", Color: 2}, {Name: "by + ExPO only", Color: 1}, {Name: "by the original only", Color: 0}, {Name: "by neither", Color: 5}}}
+		{Name: "by both", Color: 2}, {Name: "by + ExPO only", Color: 1}, {Name: "by the original only", Color: 0}}} // the rest would dwarf them
 	for _, r := range g.rows {
 		rows := pairedRows(r.base, r.with)
 		if rows == nil || len(out.Categories) == mostPlots {
 			continue
 		}
 		w := winsOf(rows)
-		out.Categories = append(out.Categories, r.name)
-		for i, n := range []int{w.Both, w.ExPO, w.Base, w.Neither} {
+		out.Categories = append(out.Categories, fmt.Sprintf("%s, %d in all", r.name, w.N))
+		for i, n := range []int{w.Both, w.ExPO, w.Base} {
 			out.Series[i].Values = append(out.Series[i].Values, float64(n))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -38,6 +39,7 @@ type paperData struct {
 	difficulty *alpacaeval.Reference
 	gamed      *alpacaeval.Gamed
 	passedOver []string // files that could not be read, and why
+	others     []string // models with judgments that are not the paper's
 }
 
 // publishedRow is a model's line in a leaderboard, with its judge and the
@@ -81,23 +83,21 @@ func paperResults(ctx context.Context, f *reportFlags) (*comparedResults, error)
 		return nil, err
 	}
 	out.title = "The tables of the ExPO paper"
-	computed, fitted, quoted := 0, 0, 0
+	out.origins = map[string]int{}
+	total := 0
 	for _, m := range all {
 		for _, o := range m.origin {
-			switch o.Status {
-			case "recomputed":
-				computed++
-			case "weights":
-				fitted++
-			default:
-				quoted++
-			}
+			out.origins[o.Status]++
+			total++
 		}
 	}
-	out.warn("of %d figures %d are computed from raw judgments, %d from published weights of the length-control fit, and %d are quoted because no raw data of them are in %s",
-		computed+fitted+quoted, computed, fitted, quoted, f.paper)
+	out.warn("%d of %d figures are computed from raw judgments, %d from published weights of the length-control fit, and %d are quoted because no raw data of them are in %s",
+		out.origins["recomputed"], total, out.origins["weights"], out.origins["quoted"], f.paper)
 	for _, w := range d.passedOver {
 		out.warn("passed over: %s", w)
+	}
+	if d.others != nil {
+		out.warn("judgments of %s are there, but of other answers or by another judge; they are not used", strings.Join(d.others, ", "))
 	}
 	for _, w := range extra {
 		out.warn("%s", w)
@@ -111,7 +111,12 @@ func paperResults(ctx context.Context, f *reportFlags) (*comparedResults, error)
 // read goes through the directory. Files of other kinds are passed over.
 func (d *paperData) read(ctx context.Context) error {
 	found := 0
-	err := filepath.WalkDir(d.dir, func(path string, e fs.DirEntry, err error) error {
+	root, err := filepath.EvalSymlinks(d.dir)
+	if err != nil {
+		return err
+	}
+	d.dir = root
+	err = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -126,8 +131,8 @@ func (d *paperData) read(ctx context.Context) error {
 		default:
 			return nil
 		}
-		if !e.Type().IsRegular() {
-			return nil
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			return nil // a link to nowhere, a pipe
 		}
 		kind, err := readWith(path, kindOf)
 		if err != nil || kind == "" { // empty, or compressed otherwise
@@ -351,7 +356,7 @@ func (d *paperData) alpaca(ctx context.Context, f *reportFlags, name string, pri
 		break
 	}
 	if others > 0 {
-		m.warnings = append(m.warnings, fmt.Sprintf("%s: judgments of that name are there, but of other answers or by another judge; they are not used", name))
+		d.others = append(d.others, name)
 	}
 	m.metrics = []eval.Metric{wr, lc}
 	return m, nil

@@ -236,7 +236,7 @@ func (m *measured) addComparisons(r eval.Result, samples []eval.Sample, weights 
 	if len(j.Rows) == 0 {
 		return
 	}
-	m.judged = j
+	m.judged, m.counted = j, r.Config["lc_align"] == string(alpacaeval.ByPosition)
 	if _, ok := m.metric(lcMetric); !ok {
 		return
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
 
 	"expo/eval"
@@ -40,7 +42,7 @@ func bracket(format string, ci *eval.Interval) string {
 }
 
 // figureCell is a metric with its interval.
-func figureCell(m *measured, x measure) any {
+func (g *reportGroup) figureCell(m *measured, x measure) any {
 	if m == nil {
 		return nil
 	}
@@ -51,11 +53,38 @@ func figureCell(m *measured, x measure) any {
 	s := signed(x.format, v.Value) + " " + bracket(x.format, intervalOf(v))
 	switch m.origin[x.name].Status {
 	case "quoted":
-		s += quotedMark
+		s += g.quotedMark(m.origin[x.name].Source)
 	case "weights":
 		s += fromFit
 	}
 	return s
+}
+
+// quotedSources are where figures of the group's tables are quoted from.
+func (g *reportGroup) quotedSources() []string {
+	var out []string
+	for _, r := range g.rows {
+		for _, m := range []*measured{r.base, r.with} {
+			if m == nil {
+				continue
+			}
+			for _, x := range g.measures {
+				if o := m.origin[x.name]; o.Status == "quoted" && !slices.Contains(out, o.Source) {
+					out = append(out, o.Source)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// quotedMark tells the sources apart if there are several.
+func (g *reportGroup) quotedMark(source string) string {
+	all := g.quotedSources()
+	if len(all) < 2 {
+		return quotedMark
+	}
+	return quotedMark + strconv.Itoa(1+slices.Index(all, source))
 }
 
 // differenceOf is the comparison of a row in a metric.
@@ -120,7 +149,7 @@ func (g *reportGroup) long() *report.Table {
 	for _, r := range g.rows {
 		name := r.name
 		for _, x := range g.measures {
-			of, with := figureCell(r.base, x), figureCell(r.with, x)
+			of, with := g.figureCell(r.base, x), g.figureCell(r.with, x)
 			if of == nil && with == nil {
 				continue
 			}
@@ -166,11 +195,11 @@ func (g *reportGroup) wide() *report.Table {
 	for _, r := range g.rows {
 		row := []any{r.name}
 		for _, x := range g.measures {
-			row = append(row, figureCell(r.base, x))
+			row = append(row, g.figureCell(r.base, x))
 			if !both {
 				continue
 			}
-			row = append(row, figureCell(r.with, x))
+			row = append(row, g.figureCell(r.with, x))
 			if c, ok := g.differenceOf(r, x.name); ok {
 				row = append(row, c.cell())
 			} else {
@@ -213,8 +242,6 @@ func (g *reportGroup) loose() bool {
 func (g *reportGroup) notes() []string {
 	out := []string{"Brackets hold 95 % intervals, over " + g.unit() + "."}
 	none, lc, unpaired, fit := false, false, false, false
-	quoted := map[string]bool{}
-	var sources []string
 	for _, r := range g.rows {
 		for _, m := range []*measured{r.base, r.with} {
 			if m == nil {
@@ -229,17 +256,13 @@ func (g *reportGroup) notes() []string {
 						none = true
 					}
 				}
-				switch o := m.origin[x.name]; {
-				case o.Status == "weights":
-					fit = true
-				case o.Status == "quoted" && !quoted[o.Source]:
-					quoted[o.Source] = true
-					sources = append(sources, o.Source)
-				}
+				fit = fit || m.origin[x.name].Status == "weights"
 			}
 		}
 	}
+	partial := false
 	for _, c := range g.comparisons {
+		partial = partial || fmt.Sprintf(c.format, c.value) != fmt.Sprintf(c.format, c.apart)
 		unpaired = unpaired || c.tested() && !c.paired
 		none = none || !c.tested()
 	}
@@ -249,14 +272,17 @@ func (g *reportGroup) notes() []string {
 	if lc {
 		out = append(out, "The standard error that alpaca_eval gives of an LC win rate is the spread of predictions over instructions, and not made an interval of.")
 	}
+	if partial {
+		out = append(out, "A paired difference that is not that of the two figures is over what both models have samples of.")
+	}
 	if unpaired {
-		out = append(out, notPaired+" not paired: the sources hold no samples of both models, and errors are added as if they were independent.")
+		out = append(out, notPaired+" not paired: the sources hold no samples of both models, and errors are added as if they were independent, which usually makes the interval too wide.")
 	}
 	if fit {
 		out = append(out, fromFit+" computed from the published weights of the fit, not from judgments.")
 	}
-	for _, s := range sources {
-		out = append(out, quotedMark+" quoted from "+s+".")
+	for _, s := range g.quotedSources() {
+		out = append(out, g.quotedMark(s)+" quoted from "+s+".")
 	}
 	return out
 }
