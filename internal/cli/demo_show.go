@@ -136,12 +136,28 @@ func (l *demoLine) says() []string {
 	if best == nil {
 		return l.Notes
 	}
-	if best.Alpha > 0 {
-		out = append(out, fmt.Sprintf("SFT %.2f < %s %.2f < ExPO %.2f ± %.2f at α = %g: %+.2f ± %.2f over %s, paired, for no training at all.",
-			float64(sft.Reward), l.Pair, float64(aligned.Reward), float64(best.Reward), float64(best.RewardSE), best.Alpha,
-			float64(best.Difference), float64(best.DifferenceSE), l.Pair))
-	} else {
-		out = append(out, fmt.Sprintf("Nothing beyond %s has more reward: it was trained as far as it goes, and extrapolation only costs.", l.Pair))
+	beyond, fall := 0, true // α > 0, and whether all have less for certain
+	for _, row := range l.Rows {
+		if row.Alpha > 0 {
+			beyond++
+			fall = fall && row.Difference < -2*row.DifferenceSE
+		}
+	}
+	switch {
+	case best.Alpha > 0:
+		sign := func(lower bool) string {
+			if lower {
+				return "<"
+			}
+			return "≥"
+		}
+		out = append(out, fmt.Sprintf("SFT %.2f %s %s %.2f %s ExPO %.2f ± %.2f at α = %g: %+.2f ± %.2f over %s, paired, for no training at all.",
+			float64(sft.Reward), sign(sft.Reward < aligned.Reward), l.Pair, float64(aligned.Reward), sign(aligned.Reward < best.Reward),
+			float64(best.Reward), float64(best.RewardSE), best.Alpha, float64(best.Difference), float64(best.DifferenceSE), l.Pair))
+	case beyond > 0 && fall:
+		out = append(out, fmt.Sprintf("Beyond %s there is only less reward: it was trained as far as it goes, and extrapolation costs.", l.Pair))
+	case beyond > 0:
+		out = append(out, fmt.Sprintf("No α beyond %s that passes the gates has a reward that can be told from its own.", l.Pair))
 	}
 	top, gated := &l.Rows[0], best
 	for i := range l.Rows {
@@ -161,7 +177,11 @@ func (l *demoLine) says() []string {
 	case top.Alpha < best.Alpha && float64(top.Rule-best.Rule) > 2*math.Hypot(float64(top.RuleSE), float64(best.RuleSE)):
 		out = append(out, fmt.Sprintf("The rule, which the reward model never saw, is highest at α = %g, %.2f: beyond that the reward model is being fooled.", top.Alpha, float64(top.Rule)))
 	case best.Alpha > 0:
-		out = append(out, fmt.Sprintf("The rule, which the reward model never saw, agrees: %.2f, %.2f, %.2f.", float64(sft.Rule), float64(aligned.Rule), float64(best.Rule)))
+		verb := "does not agree"
+		if sft.Rule < aligned.Rule && aligned.Rule < best.Rule {
+			verb = "agrees"
+		}
+		out = append(out, fmt.Sprintf("The rule, which the reward model never saw, %s: %.2f, %.2f, %.2f.", verb, float64(sft.Rule), float64(aligned.Rule), float64(best.Rule)))
 	}
 	if last.Alpha > best.Alpha && last.Rule < best.Rule-1 {
 		out = append(out, fmt.Sprintf("Too far is too far: at α = %g the rule gives %.2f, and %.0f %% of the notes come to an end.", last.Alpha, float64(last.Rule), 100*float64(last.Finished)))

@@ -36,7 +36,8 @@ func Implementations() []string {
 	return append(names, portable.String())
 }
 
-// Use selects an implementation by name, for tests and benchmarks, and returns a
+// Use selects an implementation by name, for tests, benchmarks, and programs that want the
+// same bits on every machine that has it, and returns a
 // function that restores the former one. It must not be called while anything
 // else of this package runs.
 func Use(name string) (restore func(), err error) {
