@@ -61,6 +61,9 @@ func (s *pairServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	raw, err := io.ReadAll(req.Body)
+	s.mu.Lock()
+	mute, unreadable := s.mute, s.unreadable
+	s.mu.Unlock()
 	var body struct {
 		Messages []struct{ Content string }
 		Logprobs bool
@@ -77,7 +80,7 @@ func (s *pairServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if part := strings.Split(last, "|"); len(part) == 3 {
 		p := 1 / (1 + math.Exp(-float64(len(part[1])-len(part[2]))/20))
 		top := []any{map[string]any{"token": "m", "logprob": math.Log(p)}, map[string]any{"token": "M", "logprob": math.Log(1 - p)}}
-		if s.unreadable != "" && strings.Contains(part[0], s.unreadable) {
+		if unreadable != "" && strings.Contains(part[0], unreadable) {
 			top = []any{map[string]any{"token": "Both", "logprob": -0.1}}
 		}
 		text := "M"
@@ -85,7 +88,7 @@ func (s *pairServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			text = "m"
 		}
 		choice["message"] = map[string]string{"content": text}
-		if !s.mute && body.Logprobs {
+		if !mute && body.Logprobs {
 			choice["logprobs"] = map[string]any{"content": []any{map[string]any{"token": text, "logprob": -0.1, "top_logprobs": top}}}
 		}
 	}
@@ -295,7 +298,9 @@ func TestAlpacaKilled(t *testing.T) {
 
 func TestAlpacaJudges(t *testing.T) {
 	s := newPairServer(t)
+	s.mu.Lock()
 	s.mute = true
+	s.mu.Unlock()
 	reference, prompt := alpacaFiles(t, 10)
 	outputs := filepath.Join(t.TempDir(), "outputs.json")
 	var rows []any
@@ -326,7 +331,9 @@ func TestAlpacaJudges(t *testing.T) {
 		t.Errorf("figures are %s", stdout)
 	}
 	// Both orders, which is another judge; the first of them is known.
+	s.mu.Lock()
 	s.mute = false
+	s.mu.Unlock()
 	before, _, _ := s.counts()
 	status, stdout, stderr = run(t, base("b", "--allow-partial", "--swap", "both", "--json", "--judge-id", "fair", "--limit", "5"))
 	after, _, _ := s.counts()

@@ -47,6 +47,13 @@ func newChatServer(t *testing.T, answer func(texts []string) string) *chatServer
 	return s
 }
 
+// seen is how many requests there have been.
+func (s *chatServer) seen() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests
+}
+
 func (s *chatServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if req.Method == http.MethodGet {
@@ -64,8 +71,11 @@ func (s *chatServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	for _, m := range body.Messages {
 		texts = append(texts, m.Content)
 	}
+	s.mu.Lock()
+	answer := s.answer
+	s.mu.Unlock()
 	doc, _ := json.Marshal(map[string]any{
-		"model": "served-2026", "choices": []any{map[string]any{"message": map[string]string{"content": s.answer(texts)}, "finish_reason": "stop"}},
+		"model": "served-2026", "choices": []any{map[string]any{"message": map[string]string{"content": answer(texts)}, "finish_reason": "stop"}},
 		"usage": map[string]int{"prompt_tokens": 10, "completion_tokens": 5},
 	})
 	s.mu.Lock()
@@ -279,7 +289,7 @@ func TestMTBenchKilled(t *testing.T) {
 		if twice > 4 {
 			t.Errorf("%d %s were paid for twice", twice, name)
 		}
-		t.Logf("%s: %d requests, %d faults, %d answered, %d twice", name, s.requests, s.faults, total, twice)
+		t.Logf("%s: %d requests, %d faults, %d answered, %d twice", name, s.seen(), s.faults, total, twice)
 		if len(s.keys) != 1 || !s.keys["Bearer "+key] {
 			t.Errorf("keys sent are %v", s.keys)
 		}
@@ -299,7 +309,7 @@ func TestMTBenchKilled(t *testing.T) {
 		t.Error(err)
 	}
 	// Once more: nothing is asked, and nothing changes.
-	before := model.requests + grade.requests
+	before := model.seen() + grade.seen()
 	files := []string{"result.json", "samples.jsonl", "report.html", "model_answer/org_served.jsonl", "model_judgment/org_served_single.jsonl"}
 	read := func() (out []string) {
 		for _, f := range files {
@@ -313,8 +323,8 @@ func TestMTBenchKilled(t *testing.T) {
 	}
 	was := read()
 	status, again, stderr := run(t, command())
-	if status != 0 || again != stdout || model.requests+grade.requests != before {
-		t.Errorf("a further run: exit status %d, %d requests, %s", status, model.requests+grade.requests-before, stderr)
+	if status != 0 || again != stdout || model.seen()+grade.seen() != before {
+		t.Errorf("a further run: exit status %d, %d requests, %s", status, model.seen()+grade.seen()-before, stderr)
 	}
 	for i, now := range read() {
 		if now != was[i] {
@@ -360,8 +370,8 @@ func TestMTBenchPairs(t *testing.T) {
 	args := append([]string{"eval", "mtbench", "--answers", answers, "--mode", "pair", "--baseline", "bad", "--judge-base-url", judge.URL, "-o", dir, "--json"}, bench...)
 
 	status, stdout, _ := run(t, program(t, append(args, "--dry-run")...))
-	if _, err := os.Stat(dir); err == nil || judge.requests != 0 {
-		t.Errorf("a dry run leaves %s or makes %d requests", dir, judge.requests)
+	if _, err := os.Stat(dir); err == nil || judge.seen() != 0 {
+		t.Errorf("a dry run leaves %s or makes %d requests", dir, judge.seen())
 	}
 	if status != 0 || !strings.Contains(stdout, `"requests": 32`) {
 		t.Errorf("exit status %d: %s", status, stdout)
@@ -375,21 +385,23 @@ func TestMTBenchPairs(t *testing.T) {
 	if p := doc.Pairs; p == nil || p.Games != 15 || p.Dropped != 1 || p.Inconsistent != 2 || p.Models["good"].Wins != 13 || p.Models["bad"].Losses != 13 || p.Models["bad"].Ties != 2 {
 		t.Errorf("games are %s", stdout)
 	}
-	n := judge.requests
+	n := judge.seen()
 	if n != 34 { // 32 and a second try for both verdicts of a game
 		t.Errorf("%d requests, want 34", n)
 	}
 	status, _, _ = run(t, program(t, args...))
-	if status != 4 || judge.requests != n {
-		t.Errorf("a further run: exit status %d, %d requests", status, judge.requests-n)
+	if status != 4 || judge.seen() != n {
+		t.Errorf("a further run: exit status %d, %d requests", status, judge.seen()-n)
 	}
 	// Rated instead, into the same directory.
+	judge.mu.Lock()
 	judge.answer = func(texts []string) string {
 		if strings.Contains(texts[1], "good") {
 			return "[[9]]"
 		}
 		return "[[4.5]]"
 	}
+	judge.mu.Unlock()
 	args = append([]string{"eval", "mtbench", "--answers", answers, "--judge-base-url", judge.URL, "-o", dir, "--json"}, bench...)
 	status, stdout, stderr = run(t, program(t, args...))
 	doc = parse(t, stdout)
@@ -451,8 +463,8 @@ func TestMTBenchRefusals(t *testing.T) {
 			t.Errorf("%q: exit status %d, want %d; %q does not say %q", tt.args, status, tt.status, stderr, tt.says)
 		}
 	}
-	if s.requests != 0 {
-		t.Errorf("%d requests were made", s.requests)
+	if s.seen() != 0 {
+		t.Errorf("%d requests were made", s.seen())
 	}
 }
 
@@ -468,12 +480,12 @@ func TestMTBenchBudget(t *testing.T) {
 	}
 	args := append([]string{"eval", "mtbench", "--base-url", s.URL, "--answers-only", "-o", filepath.Join(dir, "run"), "--prices", prices, "--max-tokens", "16", "-j", "1"}, benchFiles(t, 1)...)
 	status, _, stderr := run(t, program(t, append(args, "--max-cost", "0.5")...))
-	if status != 1 || !strings.Contains(stderr, "no money left") || !strings.Contains(stderr, "is kept") || s.requests != 7 {
-		t.Errorf("exit status %d after %d requests, want 1 after 7: %s", status, s.requests, stderr)
+	if status != 1 || !strings.Contains(stderr, "no money left") || !strings.Contains(stderr, "is kept") || s.seen() != 7 {
+		t.Errorf("exit status %d after %d requests, want 1 after 7: %s", status, s.seen(), stderr)
 	}
 	status, stdout, stderr := run(t, program(t, append(args, "--max-cost", "1")...))
-	if status != 0 || s.requests != 16 || !strings.HasSuffix(strings.TrimSpace(stdout), "org_served.jsonl") {
-		t.Errorf("exit status %d after %d requests in all, want 0 after 16: %s %s", status, s.requests, stdout, stderr)
+	if status != 0 || s.seen() != 16 || !strings.HasSuffix(strings.TrimSpace(stdout), "org_served.jsonl") {
+		t.Errorf("exit status %d after %d requests in all, want 0 after 16: %s %s", status, s.seen(), stdout, stderr)
 	}
 }
 
