@@ -202,10 +202,10 @@ func (f *forward) angles(ps []position) {
 			n = whole
 		}
 		if n != length {
-			inv, factor = m.cfg.Rope.frequencies(m.cfg.HeadDim, n)
+			inv, factor = m.cfg.Rope.Frequencies(m.cfg.HeadDim, n)
 			length = n
 		}
-		angles(cos[i*half:(i+1)*half], sin[i*half:(i+1)*half], inv, factor, p.at)
+		Angles(cos[i*half:(i+1)*half], sin[i*half:(i+1)*half], inv, factor, p.at)
 	}
 	if m.round {
 		roundAll(cos)

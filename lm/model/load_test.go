@@ -343,7 +343,7 @@ func FuzzParseConfig(f *testing.F) {
 			return
 		}
 		if cfg.HeadDim < 1<<12 {
-			cfg.Rope.frequencies(cfg.HeadDim, 100)
+			cfg.Rope.Frequencies(cfg.HeadDim, 100)
 		}
 		for i := range min(cfg.NumHiddenLayers, maxLayers) {
 			cfg.window(i)

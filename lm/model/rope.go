@@ -145,10 +145,10 @@ func (r *Rope) dependsOnLength(length int) bool {
 	return r.Type == "dynamic" && length > r.OriginalMaxPositionEmbeddings
 }
 
-// frequencies are the angles per position of a head's dim/2 pairs, and the
-// factor of cosine and sine, for a sequence of the given length. They are
-// float32, as transformers has them.
-func (r *Rope) frequencies(dim, length int) (inv []float32, factor float32) {
+// Frequencies are the angles per position of a head's dim/2 pairs, and the
+// factor of cosine and sine, for a sequence of the given length (which matters to
+// the type "dynamic" alone). They are float32, as transformers has them.
+func (r *Rope) Frequencies(dim, length int) (inv []float32, factor float32) {
 	theta := r.Theta
 	if r.dependsOnLength(length) {
 		n, m, d := float64(length), float64(r.OriginalMaxPositionEmbeddings), float64(dim)
@@ -212,10 +212,10 @@ func (r *Rope) yarn(inv []float32, dim int) {
 	}
 }
 
-// angles fills cos and sin, dim/2 each, for one position: the product of
-// position and frequency is float32, as in transformers, its cosine and sine
-// are exact to the last bit.
-func angles(cos, sin, inv []float32, factor float32, position int) {
+// Angles fills cos and sin, dim/2 each, for one position, from what
+// [Rope.Frequencies] gives: the product of position and frequency is float32, as
+// in transformers, its cosine and sine are exact to the last bit.
+func Angles(cos, sin, inv []float32, factor float32, position int) {
 	for i, f := range inv {
 		s, c := math.Sincos(float64(float32(position) * f))
 		cos[i], sin[i] = float32(c)*factor, float32(s)*factor
