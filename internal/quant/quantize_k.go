@@ -20,36 +20,17 @@ func quantizeK(b []byte, x *[256]float32, f Format) {
 	}
 	var q [256]uint8
 	var scales, offsets [8]float32
-	var maxScale, maxOffset float32
 	for j := range 8 {
 		fit.x = (*[32]float32)(x[32*j:])
 		scales[j], offsets[j] = fit.best((*[32]uint8)(q[32*j:]))
-		maxScale, maxOffset = larger(maxScale, scales[j]), larger(maxOffset, offsets[j])
 	}
-	d, dmin := putHalf(b, maxScale/63), putHalf(b[2:], maxOffset/63)
-	invScale, invOffset := sixtyThird(maxScale), sixtyThird(maxOffset)
-
-	packed := b[4:16]
-	clear(packed)
-	for j := range 8 {
-		s := uint8(min(63, nearest(invScale*scales[j])))
-		o := uint8(min(63, nearest(invOffset*offsets[j])))
-		if j < 4 {
-			packed[j], packed[j+4] = s, o
-		} else {
-			packed[j+4] = s&15 | o&15<<4
-			packed[j-4] |= s >> 4 << 6
-			packed[j] |= o >> 4 << 6
-		}
-	}
-	for j := range 8 {
-		s, o := scaleK(packed, j)
-		ds, m := d*float32(s), float32(dmin*float32(o))
+	putScalesK(b, &scales, &offsets)
+	for j, ds := range scales {
 		if ds == 0 {
 			continue // the codes stay those of the fit
 		}
 		for i := 32 * j; i < 32*j+32; i++ {
-			q[i] = uint8(max(0, min(fit.top, nearest((x[i]+m)/ds))))
+			q[i] = uint8(max(0, min(fit.top, nearest((x[i]+offsets[j])/ds))))
 		}
 	}
 

@@ -281,7 +281,7 @@ func (p *part) readRows(src source, per, lo, hi int) error {
 		wide := make([]float32, (hi-lo)*p.cols)
 		src.f.widen(wide, buf)
 		size := quant.RowBytes(quant.Q8_0, p.cols)
-		quant.Quantize(p.matrix.data[lo*size:hi*size], wide, quant.Q8_0)
+		new(quant.Quantizer).Quantize(p.matrix.data[lo*size:hi*size], wide, quant.Q8_0)
 	}
 	return nil
 }
