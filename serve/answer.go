@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"net/http"
 	"sync"
 	"time"
 
@@ -27,6 +28,26 @@ type piece struct {
 	// prompt are the prompt's tokens, in the first piece of an answer that
 	// echoes them with log-probabilities.
 	prompt []generate.TokenLogprob
+}
+
+// begin reads a request for answers, notes it in the log, and prepares what parse
+// makes of its body.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, parse func(*body) ([]generate.Request, error)) (b *body, name modelName, qs []question, err error) {
+	if b, err = readBody(r); err != nil {
+		return nil, name, nil, err
+	}
+	e := entryOf(w)
+	e.noteBody(b)
+	rs, err := parse(b)
+	if err != nil {
+		return nil, name, nil, err
+	}
+	if name, err = s.parseName(b.Model); err != nil {
+		return nil, name, nil, err
+	}
+	e.model = name
+	qs, err = s.prepare(r.Context(), b, name, rs)
+	return b, name, qs, err
 }
 
 // prepare turns requests into questions: text into tokens, and limits applied.

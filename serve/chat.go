@@ -36,29 +36,16 @@ type chatLogprobs struct {
 
 // chatCompletions is POST /v1/chat/completions.
 func (s *Server) chatCompletions(w http.ResponseWriter, r *http.Request) {
-	b, err := readBody(r)
+	var q generate.Request
+	b, name, qs, err := s.begin(w, r, func(b *body) (rs []generate.Request, err error) {
+		q, err = b.chatRequest()
+		return []generate.Request{q}, err
+	})
 	if err != nil {
 		s.fail(w, err)
 		return
 	}
 	e := entryOf(w)
-	e.noteBody(b)
-	q, err := b.chatRequest()
-	if err != nil {
-		s.fail(w, err)
-		return
-	}
-	name, err := s.parseName(b.Model)
-	if err != nil {
-		s.fail(w, err)
-		return
-	}
-	e.model = name
-	qs, err := s.prepare(r.Context(), b, name, []generate.Request{q})
-	if err != nil {
-		s.fail(w, err)
-		return
-	}
 	n := b.samples()
 	sp := s.speller(s.reference(name))
 	var echoed string

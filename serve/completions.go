@@ -54,29 +54,12 @@ func (u *usage) add(r *generate.Response, prompt bool) {
 
 // completions is POST /v1/completions.
 func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
-	b, err := readBody(r)
+	b, name, qs, err := s.begin(w, r, (*body).textRequests)
 	if err != nil {
 		s.fail(w, err)
 		return
 	}
 	e := entryOf(w)
-	e.noteBody(b)
-	rs, err := b.textRequests()
-	if err != nil {
-		s.fail(w, err)
-		return
-	}
-	name, err := s.parseName(b.Model)
-	if err != nil {
-		s.fail(w, err)
-		return
-	}
-	e.model = name
-	qs, err := s.prepare(r.Context(), b, name, rs)
-	if err != nil {
-		s.fail(w, err)
-		return
-	}
 	n := b.samples()
 	sp := s.speller(s.reference(name))
 	offsets := make([]int, n*len(qs))
