@@ -231,8 +231,11 @@ func (a *app) hint(format string, args ...any) {
 }
 
 // printJSON prints a command's result as one document.
-func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.out)
+func (a *app) printJSON(v any) error { return writeJSON(a.out, v) }
+
+// writeJSON writes one document as every command prints and files it.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)

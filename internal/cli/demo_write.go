@@ -40,12 +40,7 @@ func (d *demoRun) write(ctx context.Context) error {
 	if err := d.texts(tmp); err != nil {
 		return err
 	}
-	err = eval.WriteFile(filepath.Join(tmp, "search.json"), func(w io.Writer) error {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(d.doc)
-	})
+	err = eval.WriteFile(filepath.Join(tmp, "search.json"), func(w io.Writer) error { return writeJSON(w, d.doc) })
 	if err != nil {
 		return err
 	}

@@ -52,13 +52,9 @@ type loaded struct {
 // the arguments that remain.
 func (f *engineFlags) open(ctx context.Context, args []string) (e *loaded, rest []string, err error) {
 	start := time.Now()
-	load := model.LoadOptions{Jobs: f.jobs, NoMap: f.noMap}
-	switch strings.ToLower(f.quantize) {
-	case "":
-	case "q8_0":
-		load.Quantize = model.Q8_0
-	default:
-		return nil, nil, usagef("--quantize %s: use q8_0", f.quantize)
+	load, err := f.loadOptions()
+	if err != nil {
+		return nil, nil, err
 	}
 	pairGiven := f.sft != "" || f.aligned != ""
 	if !pairGiven && len(args) == 0 {
@@ -100,6 +96,19 @@ func (f *engineFlags) open(ctx context.Context, args []string) (e *loaded, rest 
 	}
 	e.seconds = time.Since(start).Seconds()
 	return e, rest, nil
+}
+
+// loadOptions are what the flags say about loading.
+func (f *engineFlags) loadOptions() (model.LoadOptions, error) {
+	load := model.LoadOptions{Jobs: f.jobs, NoMap: f.noMap}
+	switch strings.ToLower(f.quantize) {
+	case "":
+	case "q8_0":
+		load.Quantize = model.Q8_0
+	default:
+		return load, usagef("--quantize %s: use q8_0", f.quantize)
+	}
+	return load, nil
 }
 
 // openView loads the model on the line through a pair; nothing is written.

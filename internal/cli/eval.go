@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -35,4 +38,24 @@ func (a *app) openLog(path string) (*eval.Log, error) {
 		a.say("%s: the last line was cut short and is dropped (%d bytes)", path, n)
 	}
 	return log, nil
+}
+
+// priorResults are those that a result.json holds, one or a list; nil if there is
+// no such file.
+func priorResults(path string) ([]eval.Result, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	old := make([]eval.Result, 1)
+	if json.Unmarshal(b, &old[0]) == nil {
+		return old, nil
+	}
+	if json.Unmarshal(b, &old) != nil || len(old) == 0 {
+		return nil, fmt.Errorf("%s exists and is no result; choose another -o, or --force", path)
+	}
+	return old, nil
 }

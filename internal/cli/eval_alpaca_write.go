@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -53,28 +50,14 @@ func writeAlpaca(f *alpacaScoreFlags, dir string, scored []*alpacaScored) error 
 			return err
 		}
 	}
-	return eval.WriteFile(path, func(w io.Writer) error {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(doc)
-	})
+	return eval.WriteFile(path, func(w io.Writer) error { return writeJSON(w, doc) })
 }
 
 // sameResult fails if path holds results of anything else.
 func sameResult(path string, results []eval.Result) error {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	old, err := priorResults(path)
+	if err != nil || old == nil {
 		return err
-	}
-	old := make([]eval.Result, 1)
-	if err := json.Unmarshal(b, &old[0]); err != nil {
-		if err := json.Unmarshal(b, &old); err != nil {
-			return fmt.Errorf("%s exists and is no result; choose another -o, or --force", path)
-		}
 	}
 	if len(old) == len(results) {
 		same := true

@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -313,29 +310,15 @@ func (r *mtbenchResult) write(doc mtbenchJSON) error {
 	if len(results) == 1 {
 		v = results[0]
 	}
-	return eval.WriteFile(path, func(w io.Writer) error {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(v)
-	})
+	return eval.WriteFile(path, func(w io.Writer) error { return writeJSON(w, v) })
 }
 
 // sameMTBench fails if path holds results of anything but what these are of:
 // another configuration, apart from names that servers report.
 func sameMTBench(path string, results []eval.Result) error {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	old, err := priorResults(path)
+	if err != nil || old == nil {
 		return err
-	}
-	old := make([]eval.Result, 1)
-	if err := json.Unmarshal(b, &old[0]); err != nil {
-		if err := json.Unmarshal(b, &old); err != nil {
-			return fmt.Errorf("%s exists and is no result; choose another -o, or --force", path)
-		}
 	}
 	plain := func(config map[string]string) map[string]string {
 		out := map[string]string{}

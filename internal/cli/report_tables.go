@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -303,10 +302,7 @@ func (g *reportGroup) unit() string {
 func (r *comparedResults) write(w io.Writer, format string) error {
 	switch format {
 	case "json":
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(r.document())
+		return writeJSON(w, r.document())
 	case "html":
 		return r.page().WriteHTML(w)
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -54,12 +53,7 @@ func (s *searchRun) write(doc *searchDocument) error {
 		doc.BestAlpha = doc.Scan.BestAlpha
 	}
 	dir := s.flags.output
-	err := eval.WriteFile(filepath.Join(dir, "search.json"), func(w io.Writer) error {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(doc)
-	})
+	err := eval.WriteFile(filepath.Join(dir, "search.json"), func(w io.Writer) error { return writeJSON(w, doc) })
 	if err != nil {
 		return err
 	}

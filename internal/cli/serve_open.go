@@ -149,19 +149,6 @@ func dressed(c *checkpoint.Checkpoint, source string) (*checkpoint.Checkpoint, e
 	return checkpoint.New(c.Name(), c.Shards(), files)
 }
 
-// loadOptions are what the flags say about loading.
-func (f *engineFlags) loadOptions() (model.LoadOptions, error) {
-	load := model.LoadOptions{Jobs: f.jobs, NoMap: f.noMap}
-	switch strings.ToLower(f.quantize) {
-	case "":
-	case "q8_0":
-		load.Quantize = model.Q8_0
-	default:
-		return load, usagef("--quantize %s: use q8_0", f.quantize)
-	}
-	return load, nil
-}
-
 // forwardTokens is how many tokens forward reads at a time, so that answers
 // under way go on between.
 const forwardTokens = 256
