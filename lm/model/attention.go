@@ -162,6 +162,12 @@ func (f *forward) attend(worker, l, j int, ps []position, t tile, q, out []float
 	for i := t.from; i < t.to; i++ {
 		copy(qs[(i-t.from)*width:], q[i*row+j*width:i*row+(j+1)*width])
 	}
+	// llama.cpp multiplies cached F16 keys and values with vectors rounded
+	// alike; so does this, or answers would part where llama.cpp is sure.
+	half := m.kv == kernel.F16
+	if half {
+		roundTo(qs, kernel.F16)
+	}
 	clear(sums)
 	scores := sized(&f.s.scores[worker], queries*n)
 	scale := float32(1 / math.Sqrt(float64(d)))
@@ -182,6 +188,9 @@ func (f *forward) attend(worker, l, j int, ps []position, t tile, q, out []float
 		s := scores[i*n : (i+1)*n]
 		clear(s[:lo])
 		kernel.Softmax(s[lo : at+1-first])
+		if half {
+			roundTo(s[lo:at+1-first], kernel.F16)
+		}
 		clear(s[at+1-first:])
 	}
 	for at := first; at < t.hi; {

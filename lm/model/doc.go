@@ -28,8 +28,9 @@
 // transformers does when it runs the model in that type, so that the same
 // tokens win; logits are then bfloat16 values too. All others, and every GGUF
 // file, keep float32 between operations, as llama.cpp does. A vector is rounded
-// for the product alone: to bfloat16 where weights are BF16, and to 8 bits, with
-// a scale for each block, where they are quantized.
+// for the product alone: to bfloat16 where weights are BF16, to 8 bits, with a
+// scale for each block, where they are quantized, and to F16, queries and
+// attention weights, where keys and values are kept as F16.
 //
 // In quantized models, that rounding makes logits uncertain by tenths. A
 // difference in the last bit of a sum moves a value across the border between
