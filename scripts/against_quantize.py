@@ -3,10 +3,11 @@
 
 For each type the F32 file that expo wrote is quantized by llama.cpp, and its
 tensors are compared with those of the file that expo wrote directly. Each tensor
-must have the same type, shape and bytes.
+must have the same type, shape and bytes. With --imatrix both weigh errors by the
+importance matrix that expo computes from a text.
 
     pip install llama-cpp-python==0.3.36 gguf==0.19.0
-    scripts/against_quantize.py MODEL [--types Q8_0,Q4_K_M] [--dir DIR] [--threads N]
+    scripts/against_quantize.py MODEL [--types Q8_0,Q4_K_M] [--imatrix TEXT] [--dir DIR] [--threads N]
 
 MODEL is a directory, or a number of layers: then a model with random weights of
 a Llama is made, of which llama.cpp's mixtures can be told.
@@ -30,6 +31,7 @@ FILE_TYPES = {
     "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_0": 2, "Q4_1": 3, "Q5_0": 8, "Q5_1": 9,
     "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18,
 }
+UNWEIGHTED = {"F16", "BF16", "Q8_0"}
 
 
 def random_model(path, layers, tied):
@@ -81,9 +83,30 @@ def compare(ours, theirs):
     return wrong, len(a)
 
 
-def quantize(source, target, file_type, threads):
+def importance(path):
+    """The matrix in a file, by tensor, as llama-quantize reads it."""
+    parts = tensors(path)
+    entries = {}
+    for name, t in parts.items():
+        if not name.endswith(".in_sum2"):
+            continue
+        name = name.removesuffix(".in_sum2")
+        counts = np.array(parts[name + ".counts"].data, np.float32).reshape(-1, 1)
+        sums = np.array(t.data, np.float32).reshape(len(counts), -1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            entries[name] = np.where(counts > 0, sums / counts, np.float32(1)).astype(np.float32).reshape(-1)
+    return entries
+
+
+def quantize(source, target, file_type, threads, matrix=None):
     p = llama_cpp.llama_model_quantize_default_params()
     p.ftype, p.nthread = file_type, threads
+    if matrix:
+        data = (llama_cpp.llama_model_imatrix_data * (len(matrix) + 1))()  # the last has no name
+        for entry, (name, values) in zip(data, matrix.items()):
+            entry.name, entry.size = name.encode(), values.size
+            entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        p.imatrix = ctypes.cast(data, ctypes.POINTER(llama_cpp.llama_model_imatrix_data))
     if llama_cpp.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(p)) != 0:
         raise SystemExit(f"llama.cpp cannot quantize {source}")
 
@@ -93,6 +116,7 @@ def main():
     args.add_argument("model")
     args.add_argument("--expo", default="expo", help="the program")
     args.add_argument("--types", default=",".join(FILE_TYPES))
+    args.add_argument("--imatrix", metavar="TEXT", help="a text to compute the importance matrix of the columns from")
     args.add_argument("--dir", help="where files are written (default: a temporary directory)")
     args.add_argument("--threads", type=int, default=os.cpu_count())
     args.add_argument("--repeat", type=int, default=1, help="time so many runs of each and take the fastest")
@@ -111,22 +135,29 @@ def main():
             u = resource.getrusage(resource.RUSAGE_CHILDREN)
             return u.ru_utime + u.ru_stime
 
-        def export(name, kind):
+        def export(name, kind, *more):
             start, before = time.monotonic(), cpu()
-            subprocess.run([o.expo, "export", model, "-o", name, "--quant", kind, "-q", "-j", str(o.threads), "--force", "--no-sync"],
+            subprocess.run([o.expo, "export", model, "-o", name, "--quant", kind, "-q", "-j", str(o.threads), "--force", "--no-sync", *more],
                            check=True, stdout=subprocess.DEVNULL)
             return time.monotonic() - start, cpu() - before
 
         full = os.path.join(tmp, "f32.gguf")
         export(full, "F32")
+        weights, matrix = [], None
+        if o.imatrix:
+            path = os.path.join(tmp, "imatrix.gguf")
+            export(os.path.join(tmp, "ours.gguf"), "Q4_0", "--imatrix", o.imatrix, "--save-imatrix", path)
+            weights, matrix = ["--imatrix", path], importance(path)
+            print(f"importance of {len(matrix)} matrices")
         failed = False
         for kind in o.types.split(","):
+            weighted = kind not in UNWEIGHTED
             ours, theirs = os.path.join(tmp, "ours.gguf"), os.path.join(tmp, "theirs.gguf")
             mine, yours = [], []
             for _ in range(o.repeat):
-                mine.append(export(ours, kind))
+                mine.append(export(ours, kind, *(weights if weighted else [])))
                 start, before = time.monotonic(), time.process_time()
-                quantize(full, theirs, FILE_TYPES[kind], o.threads)
+                quantize(full, theirs, FILE_TYPES[kind], o.threads, matrix if weighted else None)
                 yours.append((time.monotonic() - start, time.process_time() - before))
             wrong, n = compare(ours, theirs)
             (wall, used), (wall2, used2) = (tuple(map(min, zip(*x))) for x in (mine, yours))

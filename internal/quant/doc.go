@@ -2,8 +2,9 @@
 // quantized weights: exact conversion to float32, the reference quantizers, and
 // products of a quantized matrix with vectors.
 //
-// Start at [Format]. [Dequantize] and [Quantize] convert; [Dot] and [MatMul]
-// multiply, with vectors that [Activations.Set] has rounded to 8 bits.
+// Start at [Format]. [Dequantize], [Quantize] and [QuantizeWeighted] convert; a
+// [Quantizer] does so faster; [Dot] and [MatMul] multiply, with vectors that
+// [Activations.Set] has rounded to 8 bits.
 //
 // # Promises
 //
@@ -13,10 +14,11 @@
 // with it. No operation on float32 is fused with another. Foreign bytes are
 // blocks like any others: nothing here fails on them.
 //
-// Block layouts and quantizers are those of ggml, the _ref functions of
-// https://github.com/ggml-org/ggml/blob/master/src/ggml-quants.c as compiled
-// without fused multiply-add. The rounding of activations and the order of the
-// sums in Dot are this package's own; the order is stated there.
+// Block layouts and quantizers are those of ggml: the _ref functions of
+// https://github.com/ggml-org/ggml/blob/master/src/ggml-quants.c and, with weights
+// of columns, what its quantize functions do with an importance matrix, both as
+// compiled without fused multiply-add. The rounding of activations and the order
+// of the sums in Dot are this package's own; the order is stated there.
 //
 // # Implementations
 //

@@ -4,22 +4,83 @@
 
 package quant
 
-// fitKAVX2 is fitter.best for 8 sub-blocks at once. x has 32 rows, and so have w
-// and try, which are overwritten, and the codes q. tries begins with the largest
-// code, as an integer and as a float; the dividends of the steps follow. fit gets
-// 8 scales and 8 offsets.
+// turnAVX2 puts 8 sub-blocks x of n elements each, a multiple of 8, into 8 lanes of n
+// rows, which are so many bytes apart.
 //
 //go:noescape
-func fitKAVX2(x *float32, w *float32, q *int32, try *int32, tries *float32, steps int, fit *float32)
+func turnAVX2(rows *float32, row int, x *float32, n int)
 
-// fit6AVX2 is fit6 for 8 sub-blocks at once. x has 16 rows, and so have q and try,
-// which is overwritten, and w twice as many, which are too. tries has the dividends
-// of the steps. scales gets 8 scales.
+// weighPlainAVX512 is fitter.weigh for a sub-block of 32 elements in each lane.
 //
 //go:noescape
-func fit6AVX2(x *float32, w *float32, q *int32, try *int32, tries *float32, steps int, scales *float32)
+func weighPlainAVX512(x *float32, w *float32)
 
-// recodeAVX2 sets the codes q of rows of 8 lanes to (x + offset)/scale, rounded and
+// weighSquareAVX512 sets the weights of 16 rows to the squares of the elements.
+//
+//go:noescape
+func weighSquareAVX512(x *float32, w *float32)
+
+// weighAVX512 is the function weigh for a sub-block of 32 elements in each lane, the
+// weights in place. base has a value for each lane.
+//
+//go:noescape
+func weighAVX512(x *float32, w *float32, base *float32)
+
+// fitOffsetAVX512 is fitter.best for a sub-block in each lane. x has 32 rows, and so have w,
+// the codes q, and try, which is overwritten. tries begins with the largest code, as an
+// integer and as a float; the dividends of the steps follow. fit gets a row of scales,
+// one of offsets and one of sums of weights.
+//
+//go:noescape
+func fitOffsetAVX512(x *float32, w *float32, q *int32, try *int32, tries *float32, steps int, fit *float32)
+
+// fitSymmetricAVX512 is fitSymmetric for a sub-block in each lane. The rows of each array
+// together have so many bytes. wx and try are overwritten. tries begins with the
+// smallest code and the largest, as integers; the dividends of the steps follow.
+// scales gets a row of them.
+//
+//go:noescape
+func fitSymmetricAVX512(x *float32, w *float32, wx *float32, bytes int, q *int32, try *int32, tries *float32, steps int, scales *float32)
+
+// recodeAVX512 sets the codes q of rows to (x + offset)/scale of their lanes, rounded and
+// kept between least and most, except in lanes whose scale is 0.
+//
+//go:noescape
+func recodeAVX512(x *float32, rows int, scales *float32, offsets *float32, q *int32, least int, most int)
+
+// weighPlainAVX2 is fitter.weigh for a sub-block of 32 elements in each lane.
+//
+//go:noescape
+func weighPlainAVX2(x *float32, w *float32)
+
+// weighSquareAVX2 sets the weights of 16 rows to the squares of the elements.
+//
+//go:noescape
+func weighSquareAVX2(x *float32, w *float32)
+
+// weighAVX2 is the function weigh for a sub-block of 32 elements in each lane, the
+// weights in place. base has a value for each lane.
+//
+//go:noescape
+func weighAVX2(x *float32, w *float32, base *float32)
+
+// fitOffsetAVX2 is fitter.best for a sub-block in each lane. x has 32 rows, and so have w,
+// the codes q, and try, which is overwritten. tries begins with the largest code, as an
+// integer and as a float; the dividends of the steps follow. fit gets a row of scales,
+// one of offsets and one of sums of weights.
+//
+//go:noescape
+func fitOffsetAVX2(x *float32, w *float32, q *int32, try *int32, tries *float32, steps int, fit *float32)
+
+// fitSymmetricAVX2 is fitSymmetric for a sub-block in each lane. The rows of each array
+// together have so many bytes. wx and try are overwritten. tries begins with the
+// smallest code and the largest, as integers; the dividends of the steps follow.
+// scales gets a row of them.
+//
+//go:noescape
+func fitSymmetricAVX2(x *float32, w *float32, wx *float32, bytes int, q *int32, try *int32, tries *float32, steps int, scales *float32)
+
+// recodeAVX2 sets the codes q of rows to (x + offset)/scale of their lanes, rounded and
 // kept between least and most, except in lanes whose scale is 0.
 //
 //go:noescape

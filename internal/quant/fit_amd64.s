@@ -4,9 +4,178 @@
 
 #include "textflag.h"
 
-// func fitKAVX2(x *float32, w *float32, q *int32, try *int32, tries *float32, steps int, fit *float32)
-// Requires: AVX, AVX2
-TEXT ·fitKAVX2(SB), NOSPLIT, $0-56
+// func turnAVX2(rows *float32, row int, x *float32, n int)
+// Requires: AVX
+TEXT ·turnAVX2(SB), NOSPLIT, $0-32
+	MOVQ rows+0(FP), AX
+	MOVQ row+8(FP), CX
+	MOVQ x+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ BX, SI
+	SHLQ $0x02, SI
+	LEAQ (SI)(SI*2), DI
+	LEAQ (DX)(SI*4), R8
+	LEAQ (CX)(CX*2), R9
+	LEAQ (AX)(CX*4), R10
+
+tile:
+	VMOVUPS     (DX), X0
+	VINSERTF128 $0x01, (R8), Y0, Y0
+	VMOVUPS     (DX)(SI*1), X1
+	VINSERTF128 $0x01, (R8)(SI*1), Y1, Y1
+	VMOVUPS     (DX)(SI*2), X2
+	VINSERTF128 $0x01, (R8)(SI*2), Y2, Y2
+	VMOVUPS     (DX)(DI*1), X3
+	VINSERTF128 $0x01, (R8)(DI*1), Y3, Y3
+	VUNPCKLPS   Y1, Y0, Y4
+	VUNPCKHPS   Y1, Y0, Y5
+	VUNPCKLPS   Y3, Y2, Y1
+	VUNPCKHPS   Y3, Y2, Y3
+	VUNPCKLPD   Y1, Y4, Y0
+	VUNPCKHPD   Y1, Y4, Y1
+	VUNPCKLPD   Y3, Y5, Y2
+	VUNPCKHPD   Y3, Y5, Y3
+	VMOVUPS     Y0, (AX)
+	VMOVUPS     Y1, (AX)(CX*1)
+	VMOVUPS     Y2, (AX)(CX*2)
+	VMOVUPS     Y3, (AX)(R9*1)
+	VMOVUPS     16(DX), X6
+	VINSERTF128 $0x01, 16(R8), Y6, Y6
+	VMOVUPS     16(DX)(SI*1), X7
+	VINSERTF128 $0x01, 16(R8)(SI*1), Y7, Y7
+	VMOVUPS     16(DX)(SI*2), X8
+	VINSERTF128 $0x01, 16(R8)(SI*2), Y8, Y8
+	VMOVUPS     16(DX)(DI*1), X9
+	VINSERTF128 $0x01, 16(R8)(DI*1), Y9, Y9
+	VUNPCKLPS   Y7, Y6, Y4
+	VUNPCKHPS   Y7, Y6, Y5
+	VUNPCKLPS   Y9, Y8, Y7
+	VUNPCKHPS   Y9, Y8, Y9
+	VUNPCKLPD   Y7, Y4, Y6
+	VUNPCKHPD   Y7, Y4, Y7
+	VUNPCKLPD   Y9, Y5, Y8
+	VUNPCKHPD   Y9, Y5, Y9
+	VMOVUPS     Y6, (R10)
+	VMOVUPS     Y7, (R10)(CX*1)
+	VMOVUPS     Y8, (R10)(CX*2)
+	VMOVUPS     Y9, (R10)(R9*1)
+	ADDQ        $0x20, DX
+	ADDQ        $0x20, R8
+	LEAQ        (AX)(CX*8), AX
+	LEAQ        (R10)(CX*8), R10
+	SUBQ        $0x08, BX
+	JNZ         tile
+	VZEROUPPER
+	RET
+
+// func weighPlainAVX512(x *float32, w *float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·weighPlainAVX512(SB), NOSPLIT, $0-16
+	MOVQ   x+0(FP), AX
+	MOVQ   w+8(FP), CX
+	VXORPS Z0, Z0, Z0
+	XORQ   DX, DX
+
+squares:
+	VMOVUPS (AX)(DX*1), Z1
+	VMULPS  Z1, Z1, Z1
+	VADDPS  Z1, Z0, Z0
+	ADDQ    $0x40, DX
+	CMPQ    DX, $0x00000800
+	JNE     squares
+	VDIVPS  wide42000000<>+0(SB), Z0, Z0
+	VSQRTPS Z0, Z0
+	XORQ    DX, DX
+
+weights:
+	VMOVUPS (AX)(DX*1), Z1
+	VANDPS  wide7fffffff<>+0(SB), Z1, Z1
+	VADDPS  Z1, Z0, Z1
+	VMOVUPS Z1, (CX)(DX*1)
+	ADDQ    $0x40, DX
+	CMPQ    DX, $0x00000800
+	JNE     weights
+	VZEROUPPER
+	RET
+
+DATA wide42000000<>+0(SB)/4, $0x42000000
+DATA wide42000000<>+4(SB)/4, $0x42000000
+DATA wide42000000<>+8(SB)/4, $0x42000000
+DATA wide42000000<>+12(SB)/4, $0x42000000
+DATA wide42000000<>+16(SB)/4, $0x42000000
+DATA wide42000000<>+20(SB)/4, $0x42000000
+DATA wide42000000<>+24(SB)/4, $0x42000000
+DATA wide42000000<>+28(SB)/4, $0x42000000
+DATA wide42000000<>+32(SB)/4, $0x42000000
+DATA wide42000000<>+36(SB)/4, $0x42000000
+DATA wide42000000<>+40(SB)/4, $0x42000000
+DATA wide42000000<>+44(SB)/4, $0x42000000
+DATA wide42000000<>+48(SB)/4, $0x42000000
+DATA wide42000000<>+52(SB)/4, $0x42000000
+DATA wide42000000<>+56(SB)/4, $0x42000000
+DATA wide42000000<>+60(SB)/4, $0x42000000
+GLOBL wide42000000<>(SB), RODATA|NOPTR, $64
+
+DATA wide7fffffff<>+0(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+4(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+8(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+12(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+16(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+20(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+24(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+28(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+32(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+36(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+40(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+44(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+48(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+52(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+56(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+60(SB)/4, $0x7fffffff
+GLOBL wide7fffffff<>(SB), RODATA|NOPTR, $64
+
+// func weighSquareAVX512(x *float32, w *float32)
+// Requires: AVX, AVX512F
+TEXT ·weighSquareAVX512(SB), NOSPLIT, $0-16
+	MOVQ x+0(FP), AX
+	MOVQ w+8(FP), CX
+	XORQ DX, DX
+
+weights:
+	VMOVUPS (AX)(DX*1), Z0
+	VMULPS  Z0, Z0, Z0
+	VMOVUPS Z0, (CX)(DX*1)
+	ADDQ    $0x40, DX
+	CMPQ    DX, $0x00000400
+	JNE     weights
+	VZEROUPPER
+	RET
+
+// func weighAVX512(x *float32, w *float32, base *float32)
+// Requires: AVX, AVX512F
+TEXT ·weighAVX512(SB), NOSPLIT, $0-24
+	MOVQ    x+0(FP), AX
+	MOVQ    w+8(FP), CX
+	MOVQ    base+16(FP), DX
+	VMOVUPS (DX), Z0
+	XORQ    DX, DX
+
+weights:
+	VMOVUPS (AX)(DX*1), Z1
+	VMULPS  Z1, Z1, Z1
+	VADDPS  Z1, Z0, Z1
+	VSQRTPS Z1, Z1
+	VMULPS  (CX)(DX*1), Z1, Z1
+	VMOVUPS Z1, (CX)(DX*1)
+	ADDQ    $0x40, DX
+	CMPQ    DX, $0x00000800
+	JNE     weights
+	VZEROUPPER
+	RET
+
+// func fitOffsetAVX512(x *float32, w *float32, q *int32, try *int32, tries *float32, steps int, fit *float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·fitOffsetAVX512(SB), NOSPLIT, $0-56
 	MOVQ    x+0(FP), AX
 	MOVQ    w+8(FP), CX
 	MOVQ    q+16(FP), DX
@@ -14,156 +183,442 @@ TEXT ·fitKAVX2(SB), NOSPLIT, $0-56
 	MOVQ    tries+32(FP), SI
 	MOVQ    steps+40(FP), DI
 	MOVQ    fit+48(FP), R8
-	VMOVUPS (AX), Y0
-	VMOVAPS Y0, Y1
-	VXORPS  Y2, Y2, Y2
-	XORQ    R9, R9
+	VMOVUPS (AX), Z0
+	VMOVAPS Z0, Z1
+	VMOVUPS (CX), Z2
+	VMULPS  Z0, Z2, Z3
+	MOVQ    $0x00000040, R9
 
 extent:
-	VMOVUPS (AX)(R9*1), Y3
-	VMINPS  Y0, Y3, Y0
-	VMAXPS  Y1, Y3, Y1
-	VMULPS  Y3, Y3, Y3
-	VADDPS  Y3, Y2, Y2
-	ADDQ    $0x20, R9
-	CMPQ    R9, $0x00000400
-	JNE     extent
-	VDIVPS  every42000000<>+0(SB), Y2, Y2
-	VSQRTPS Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	XORQ    R9, R9
-
-weights:
-	VMOVUPS      (AX)(R9*1), Y5
-	VANDPS       every7fffffff<>+0(SB), Y5, Y6
-	VADDPS       Y6, Y2, Y6
-	VMOVUPS      Y6, (CX)(R9*1)
-	VADDPS       Y6, Y3, Y3
-	VMULPS       Y5, Y6, Y6
-	VADDPS       Y6, Y4, Y4
-	ADDQ         $0x20, R9
-	CMPQ         R9, $0x00000400
-	JNE          weights
-	VXORPS       Y2, Y2, Y2
-	VMINPS       Y0, Y2, Y0
-	VPBROADCASTD (SI), Y5
-	VBROADCASTSS 4(SI), Y6
-	VSUBPS       Y0, Y1, Y7
-	VDIVPS       Y7, Y6, Y6
-	VMOVUPS      every3f800000<>+0(SB), Y7
-	VDIVPS       Y6, Y7, Y7
-	VXORPS       Y8, Y8, Y8
+	VMOVUPS      (AX)(R9*1), Z4
+	VMINPS       Z0, Z4, Z0
+	VMAXPS       Z1, Z4, Z1
+	VMOVUPS      (CX)(R9*1), Z5
+	VADDPS       Z5, Z2, Z2
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z3, Z3
+	ADDQ         $0x40, R9
+	CMPQ         R9, $0x00000800
+	JNE          extent
+	VMOVUPS      Z2, 128(R8)
+	VXORPS       Z4, Z4, Z4
+	VMINPS       Z0, Z4, Z0
+	VPBROADCASTD (SI), Z5
+	VCMPPS       $0x00, Z0, Z1, K1
+	VBROADCASTSS 4(SI), Z6
+	VSUBPS       Z0, Z1, Z7
+	VDIVPS       Z7, Z6, Z6
+	VMOVUPS      wide3f800000<>+0(SB), Z7
+	VDIVPS       Z6, Z7, Z7
+	VXORPS       Z8, Z8, Z8
 	XORQ         R9, R9
 
 first:
-	VMOVUPS   (AX)(R9*1), Y9
-	VSUBPS    Y0, Y9, Y10
-	VMULPS    Y6, Y10, Y10
-	VADDPS    every4b400000<>+0(SB), Y10, Y10
-	VPAND     every007fffff<>+0(SB), Y10, Y10
-	VPSUBD    every00400000<>+0(SB), Y10, Y10
-	VPMAXSD   Y2, Y10, Y10
-	VPMINSD   Y5, Y10, Y10
-	VMOVDQU   Y10, (DX)(R9*1)
-	VCVTDQ2PS Y10, Y10
-	VMULPS    Y7, Y10, Y10
-	VADDPS    Y0, Y10, Y10
-	VSUBPS    Y9, Y10, Y10
-	VMULPS    Y10, Y10, Y10
-	VMULPS    (CX)(R9*1), Y10, Y10
-	VADDPS    Y10, Y8, Y8
-	ADDQ      $0x20, R9
-	CMPQ      R9, $0x00000400
+	VMOVUPS   (AX)(R9*1), Z9
+	VSUBPS    Z0, Z9, Z10
+	VMULPS    Z6, Z10, Z10
+	VADDPS    wide4b400000<>+0(SB), Z10, Z10
+	VPANDD    wide007fffff<>+0(SB), Z10, Z10
+	VPSUBD    wide00400000<>+0(SB), Z10, Z10
+	VPMAXSD   Z4, Z10, Z10
+	VPMINSD   Z5, Z10, Z10
+	VMOVDQU32 Z10, (DX)(R9*1)
+	VCVTDQ2PS Z10, Z10
+	VMULPS    Z7, Z10, Z10
+	VADDPS    Z0, Z10, Z10
+	VSUBPS    Z9, Z10, Z10
+	VMULPS    Z10, Z10, Z10
+	VMULPS    (CX)(R9*1), Z10, Z10
+	VADDPS    Z10, Z8, Z8
+	ADDQ      $0x40, R9
+	CMPQ      R9, $0x00000800
 	JNE       first
 	ADDQ      $0x08, SI
 
 step:
-	VXORPS       Y9, Y9, Y9
-	VXORPS       Y10, Y10, Y10
-	VXORPS       Y11, Y11, Y11
-	VSUBPS       Y0, Y1, Y6
-	VBROADCASTSS (SI), Y12
-	VDIVPS       Y6, Y12, Y6
+	VXORPS       Z9, Z9, Z9
+	VXORPS       Z10, Z10, Z10
+	VXORPS       Z11, Z11, Z11
+	VSUBPS       Z0, Z1, Z6
+	VBROADCASTSS (SI), Z12
+	VDIVPS       Z6, Z12, Z6
 	XORQ         R9, R9
 
 codes:
-	VMOVUPS   (AX)(R9*1), Y12
-	VSUBPS    Y0, Y12, Y13
-	VMULPS    Y6, Y13, Y13
-	VADDPS    every4b400000<>+0(SB), Y13, Y13
-	VPAND     every007fffff<>+0(SB), Y13, Y13
-	VPSUBD    every00400000<>+0(SB), Y13, Y13
-	VPMAXSD   Y2, Y13, Y13
-	VPMINSD   Y5, Y13, Y13
-	VMOVDQU   Y13, (BX)(R9*1)
-	VCVTDQ2PS Y13, Y13
-	VMULPS    (CX)(R9*1), Y13, Y14
-	VADDPS    Y14, Y9, Y9
-	VMULPS    Y14, Y13, Y13
-	VADDPS    Y13, Y10, Y10
-	VMULPS    Y14, Y12, Y12
-	VADDPS    Y12, Y11, Y11
-	ADDQ      $0x20, R9
-	CMPQ      R9, $0x00000400
+	VMOVUPS   (AX)(R9*1), Z12
+	VSUBPS    Z0, Z12, Z13
+	VMULPS    Z6, Z13, Z13
+	VADDPS    wide4b400000<>+0(SB), Z13, Z13
+	VPANDD    wide007fffff<>+0(SB), Z13, Z13
+	VPSUBD    wide00400000<>+0(SB), Z13, Z13
+	VPMAXSD   Z4, Z13, Z13
+	VPMINSD   Z5, Z13, Z13
+	VMOVDQU32 Z13, (BX)(R9*1)
+	VCVTDQ2PS Z13, Z13
+	VMULPS    (CX)(R9*1), Z13, Z14
+	VADDPS    Z14, Z9, Z9
+	VMULPS    Z14, Z13, Z13
+	VADDPS    Z13, Z10, Z10
+	VMULPS    Z14, Z12, Z12
+	VADDPS    Z12, Z11, Z11
+	ADDQ      $0x40, R9
+	CMPQ      R9, $0x00000800
 	JNE       codes
-	VMULPS    Y3, Y10, Y6
-	VMULPS    Y9, Y9, Y14
-	VSUBPS    Y14, Y6, Y6
-	VMULPS    Y3, Y11, Y12
-	VMULPS    Y4, Y9, Y14
-	VSUBPS    Y14, Y12, Y12
-	VDIVPS    Y6, Y12, Y12
-	VMULPS    Y10, Y4, Y13
-	VMULPS    Y9, Y11, Y14
-	VSUBPS    Y14, Y13, Y13
-	VDIVPS    Y6, Y13, Y13
-	VCMPPS    $0x1e, Y2, Y13, Y9
-	VDIVPS    Y10, Y11, Y14
-	VBLENDVPS Y9, Y14, Y12, Y12
-	VANDNPS   Y13, Y9, Y13
-	VXORPS    Y9, Y9, Y9
+	VMULPS    Z2, Z10, Z6
+	VMULPS    Z9, Z9, Z14
+	VSUBPS    Z14, Z6, Z6
+	VMULPS    Z2, Z11, Z12
+	VMULPS    Z3, Z9, Z14
+	VSUBPS    Z14, Z12, Z12
+	VDIVPS    Z6, Z12, Z12
+	VMULPS    Z10, Z3, Z13
+	VMULPS    Z9, Z11, Z14
+	VSUBPS    Z14, Z13, Z13
+	VDIVPS    Z6, Z13, Z13
+	VCMPPS    $0x1e, Z4, Z13, K2
+	VDIVPS    Z10, Z11, Z14
+	VMOVAPS   Z14, K2, Z12
+	VXORPS    Z9, Z9, Z9
+	VMOVAPS   Z9, K2, Z13
+	VXORPS    Z9, Z9, Z9
 	XORQ      R9, R9
 
 error:
-	VCVTDQ2PS (BX)(R9*1), Y10
-	VMOVUPS   (AX)(R9*1), Y11
-	VMULPS    Y12, Y10, Y10
-	VADDPS    Y13, Y10, Y10
-	VSUBPS    Y11, Y10, Y10
-	VMULPS    Y10, Y10, Y10
-	VMULPS    (CX)(R9*1), Y10, Y10
-	VADDPS    Y10, Y9, Y9
-	ADDQ      $0x20, R9
-	CMPQ      R9, $0x00000400
+	VCVTDQ2PS (BX)(R9*1), Z10
+	VMOVUPS   (AX)(R9*1), Z11
+	VMULPS    Z12, Z10, Z10
+	VADDPS    Z13, Z10, Z10
+	VSUBPS    Z11, Z10, Z10
+	VMULPS    Z10, Z10, Z10
+	VMULPS    (CX)(R9*1), Z10, Z10
+	VADDPS    Z10, Z9, Z9
+	ADDQ      $0x40, R9
+	CMPQ      R9, $0x00000800
 	JNE       error
-	VCMPPS    $0x11, Y8, Y9, Y10
-	VCMPPS    $0x1e, Y2, Y6, Y6
-	VANDPS    Y6, Y10, Y10
-	VMOVMSKPS Y10, R9
-	TESTL     R9, R9
+	VCMPPS    $0x11, Z8, Z9, K2
+	VCMPPS    $0x1e, Z4, Z6, K3
+	KANDW     K2, K3, K2
+	KORTESTW  K2, K2
 	JEQ       next
-	VBLENDVPS Y10, Y9, Y8, Y8
-	VBLENDVPS Y10, Y12, Y7, Y7
-	VBLENDVPS Y10, Y13, Y0, Y0
+	VMOVAPS   Z9, K2, Z8
+	VMOVAPS   Z12, K2, Z7
+	VMOVAPS   Z13, K2, Z0
 	XORQ      R9, R9
 
 keep:
-	VMOVDQU    (BX)(R9*1), Y6
-	VPMASKMOVD Y6, Y10, (DX)(R9*1)
-	ADDQ       $0x20, R9
-	CMPQ       R9, $0x00000400
-	JNE        keep
+	VMOVDQU32 (BX)(R9*1), Z6
+	VMOVDQU32 Z6, K2, (DX)(R9*1)
+	ADDQ      $0x40, R9
+	CMPQ      R9, $0x00000800
+	JNE       keep
 
 next:
 	ADDQ    $0x04, SI
 	DECQ    DI
 	JNZ     step
-	VCMPPS  $0x00, Y0, Y1, Y14
-	VANDNPS Y7, Y14, Y7
-	VMOVUPS Y7, (R8)
-	VXORPS  every80000000<>+0(SB), Y0, Y0
-	VMOVUPS Y0, 32(R8)
+	VXORPS  Z1, Z1, Z1
+	VMOVAPS Z1, K1, Z7
+	VMOVUPS Z7, (R8)
+	VXORPS  wide80000000<>+0(SB), Z0, Z0
+	VMOVUPS Z0, 64(R8)
+	VZEROUPPER
+	RET
+
+DATA wide3f800000<>+0(SB)/4, $0x3f800000
+DATA wide3f800000<>+4(SB)/4, $0x3f800000
+DATA wide3f800000<>+8(SB)/4, $0x3f800000
+DATA wide3f800000<>+12(SB)/4, $0x3f800000
+DATA wide3f800000<>+16(SB)/4, $0x3f800000
+DATA wide3f800000<>+20(SB)/4, $0x3f800000
+DATA wide3f800000<>+24(SB)/4, $0x3f800000
+DATA wide3f800000<>+28(SB)/4, $0x3f800000
+DATA wide3f800000<>+32(SB)/4, $0x3f800000
+DATA wide3f800000<>+36(SB)/4, $0x3f800000
+DATA wide3f800000<>+40(SB)/4, $0x3f800000
+DATA wide3f800000<>+44(SB)/4, $0x3f800000
+DATA wide3f800000<>+48(SB)/4, $0x3f800000
+DATA wide3f800000<>+52(SB)/4, $0x3f800000
+DATA wide3f800000<>+56(SB)/4, $0x3f800000
+DATA wide3f800000<>+60(SB)/4, $0x3f800000
+GLOBL wide3f800000<>(SB), RODATA|NOPTR, $64
+
+DATA wide4b400000<>+0(SB)/4, $0x4b400000
+DATA wide4b400000<>+4(SB)/4, $0x4b400000
+DATA wide4b400000<>+8(SB)/4, $0x4b400000
+DATA wide4b400000<>+12(SB)/4, $0x4b400000
+DATA wide4b400000<>+16(SB)/4, $0x4b400000
+DATA wide4b400000<>+20(SB)/4, $0x4b400000
+DATA wide4b400000<>+24(SB)/4, $0x4b400000
+DATA wide4b400000<>+28(SB)/4, $0x4b400000
+DATA wide4b400000<>+32(SB)/4, $0x4b400000
+DATA wide4b400000<>+36(SB)/4, $0x4b400000
+DATA wide4b400000<>+40(SB)/4, $0x4b400000
+DATA wide4b400000<>+44(SB)/4, $0x4b400000
+DATA wide4b400000<>+48(SB)/4, $0x4b400000
+DATA wide4b400000<>+52(SB)/4, $0x4b400000
+DATA wide4b400000<>+56(SB)/4, $0x4b400000
+DATA wide4b400000<>+60(SB)/4, $0x4b400000
+GLOBL wide4b400000<>(SB), RODATA|NOPTR, $64
+
+DATA wide007fffff<>+0(SB)/4, $0x007fffff
+DATA wide007fffff<>+4(SB)/4, $0x007fffff
+DATA wide007fffff<>+8(SB)/4, $0x007fffff
+DATA wide007fffff<>+12(SB)/4, $0x007fffff
+DATA wide007fffff<>+16(SB)/4, $0x007fffff
+DATA wide007fffff<>+20(SB)/4, $0x007fffff
+DATA wide007fffff<>+24(SB)/4, $0x007fffff
+DATA wide007fffff<>+28(SB)/4, $0x007fffff
+DATA wide007fffff<>+32(SB)/4, $0x007fffff
+DATA wide007fffff<>+36(SB)/4, $0x007fffff
+DATA wide007fffff<>+40(SB)/4, $0x007fffff
+DATA wide007fffff<>+44(SB)/4, $0x007fffff
+DATA wide007fffff<>+48(SB)/4, $0x007fffff
+DATA wide007fffff<>+52(SB)/4, $0x007fffff
+DATA wide007fffff<>+56(SB)/4, $0x007fffff
+DATA wide007fffff<>+60(SB)/4, $0x007fffff
+GLOBL wide007fffff<>(SB), RODATA|NOPTR, $64
+
+DATA wide00400000<>+0(SB)/4, $0x00400000
+DATA wide00400000<>+4(SB)/4, $0x00400000
+DATA wide00400000<>+8(SB)/4, $0x00400000
+DATA wide00400000<>+12(SB)/4, $0x00400000
+DATA wide00400000<>+16(SB)/4, $0x00400000
+DATA wide00400000<>+20(SB)/4, $0x00400000
+DATA wide00400000<>+24(SB)/4, $0x00400000
+DATA wide00400000<>+28(SB)/4, $0x00400000
+DATA wide00400000<>+32(SB)/4, $0x00400000
+DATA wide00400000<>+36(SB)/4, $0x00400000
+DATA wide00400000<>+40(SB)/4, $0x00400000
+DATA wide00400000<>+44(SB)/4, $0x00400000
+DATA wide00400000<>+48(SB)/4, $0x00400000
+DATA wide00400000<>+52(SB)/4, $0x00400000
+DATA wide00400000<>+56(SB)/4, $0x00400000
+DATA wide00400000<>+60(SB)/4, $0x00400000
+GLOBL wide00400000<>(SB), RODATA|NOPTR, $64
+
+DATA wide80000000<>+0(SB)/4, $0x80000000
+DATA wide80000000<>+4(SB)/4, $0x80000000
+DATA wide80000000<>+8(SB)/4, $0x80000000
+DATA wide80000000<>+12(SB)/4, $0x80000000
+DATA wide80000000<>+16(SB)/4, $0x80000000
+DATA wide80000000<>+20(SB)/4, $0x80000000
+DATA wide80000000<>+24(SB)/4, $0x80000000
+DATA wide80000000<>+28(SB)/4, $0x80000000
+DATA wide80000000<>+32(SB)/4, $0x80000000
+DATA wide80000000<>+36(SB)/4, $0x80000000
+DATA wide80000000<>+40(SB)/4, $0x80000000
+DATA wide80000000<>+44(SB)/4, $0x80000000
+DATA wide80000000<>+48(SB)/4, $0x80000000
+DATA wide80000000<>+52(SB)/4, $0x80000000
+DATA wide80000000<>+56(SB)/4, $0x80000000
+DATA wide80000000<>+60(SB)/4, $0x80000000
+GLOBL wide80000000<>(SB), RODATA|NOPTR, $64
+
+// func fitSymmetricAVX512(x *float32, w *float32, wx *float32, bytes int, q *int32, try *int32, tries *float32, steps int, scales *float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·fitSymmetricAVX512(SB), NOSPLIT, $0-72
+	MOVQ   x+0(FP), AX
+	MOVQ   w+8(FP), CX
+	MOVQ   wx+16(FP), DX
+	MOVQ   bytes+24(FP), BX
+	MOVQ   q+32(FP), SI
+	MOVQ   try+40(FP), DI
+	MOVQ   tries+48(FP), R8
+	MOVQ   steps+56(FP), R9
+	MOVQ   scales+64(FP), R10
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	XORQ   R11, R11
+
+extent:
+	VMOVUPS      (AX)(R11*1), Z2
+	VANDPS       wide7fffffff<>+0(SB), Z2, Z3
+	VCMPPS       $0x1e, Z1, Z3, K1
+	VMOVAPS      Z2, K1, Z0
+	VMOVAPS      Z3, K1, Z1
+	VMULPS       (CX)(R11*1), Z2, Z2
+	VMOVUPS      Z2, (DX)(R11*1)
+	ADDQ         $0x40, R11
+	CMPQ         R11, BX
+	JNE          extent
+	VPBROADCASTD (R8), Z2
+	VPBROADCASTD 4(R8), Z3
+	ADDQ         $0x08, R8
+	VXORPS       Z4, Z4, Z4
+	VXORPS       Z5, Z5, Z5
+	VXORPS       Z6, Z6, Z6
+	VXORPS       Z6, Z6, Z6
+	VXORPS       Z5, Z5, Z5
+	VBROADCASTSS (R8), Z7
+	VDIVPS       Z0, Z7, Z7
+	XORQ         R11, R11
+
+first:
+	VMULPS    (AX)(R11*1), Z7, Z8
+	VADDPS    wide4b400000<>+0(SB), Z8, Z8
+	VPANDD    wide007fffff<>+0(SB), Z8, Z8
+	VPSUBD    wide00400000<>+0(SB), Z8, Z8
+	VPMAXSD   Z2, Z8, Z8
+	VPMINSD   Z3, Z8, Z8
+	VMOVDQU32 Z8, (SI)(R11*1)
+	VCVTDQ2PS Z8, Z8
+	VMULPS    (DX)(R11*1), Z8, Z9
+	VADDPS    Z9, Z6, Z6
+	VMULPS    (CX)(R11*1), Z8, Z9
+	VMULPS    Z8, Z9, Z9
+	VADDPS    Z9, Z5, Z5
+	ADDQ      $0x40, R11
+	CMPQ      R11, BX
+	JNE       first
+	VCMPPS    $0x00, Z4, Z5, K1
+	VDIVPS    Z5, Z6, Z5
+	VXORPS    Z7, Z7, Z7
+	VMOVAPS   Z7, K1, Z5
+	VMULPS    Z6, Z5, Z6
+	ADDQ      $0x04, R8
+
+step:
+	VXORPS       Z7, Z7, Z7
+	VXORPS       Z8, Z8, Z8
+	VBROADCASTSS (R8), Z9
+	VDIVPS       Z0, Z9, Z9
+	XORQ         R11, R11
+
+codes:
+	VMULPS    (AX)(R11*1), Z9, Z10
+	VADDPS    wide4b400000<>+0(SB), Z10, Z10
+	VPANDD    wide007fffff<>+0(SB), Z10, Z10
+	VPSUBD    wide00400000<>+0(SB), Z10, Z10
+	VPMAXSD   Z2, Z10, Z10
+	VPMINSD   Z3, Z10, Z10
+	VMOVDQU32 Z10, (DI)(R11*1)
+	VCVTDQ2PS Z10, Z10
+	VMULPS    (DX)(R11*1), Z10, Z11
+	VADDPS    Z11, Z7, Z7
+	VMULPS    (CX)(R11*1), Z10, Z11
+	VMULPS    Z10, Z11, Z11
+	VADDPS    Z11, Z8, Z8
+	ADDQ      $0x40, R11
+	CMPQ      R11, BX
+	JNE       codes
+	VMULPS    Z7, Z7, Z9
+	VMULPS    Z8, Z6, Z10
+	VCMPPS    $0x1e, Z4, Z8, K1
+	VCMPPS    $0x1e, Z10, Z9, K2
+	KANDW     K1, K2, K1
+	KORTESTW  K1, K1
+	JEQ       next
+	VDIVPS    Z8, Z7, Z9
+	VMOVAPS   Z9, K1, Z5
+	VMULPS    Z7, Z9, Z9
+	VMOVAPS   Z9, K1, Z6
+	XORQ      R11, R11
+
+keep:
+	VMOVDQU32 (DI)(R11*1), Z7
+	VMOVDQU32 Z7, K1, (SI)(R11*1)
+	ADDQ      $0x40, R11
+	CMPQ      R11, BX
+	JNE       keep
+
+next:
+	ADDQ    $0x04, R8
+	DECQ    R9
+	JNZ     step
+	VCMPPS  $0x11, wide26901d7d<>+0(SB), Z1, K1
+	VXORPS  Z0, Z0, Z0
+	VMOVAPS Z0, K1, Z5
+	VMOVUPS Z5, (R10)
+	XORQ    AX, AX
+
+small:
+	VMOVDQU32 Z2, K1, (SI)(AX*1)
+	ADDQ      $0x40, AX
+	CMPQ      AX, BX
+	JNE       small
+	VZEROUPPER
+	RET
+
+DATA wide26901d7d<>+0(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+4(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+8(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+12(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+16(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+20(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+24(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+28(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+32(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+36(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+40(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+44(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+48(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+52(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+56(SB)/4, $0x26901d7d
+DATA wide26901d7d<>+60(SB)/4, $0x26901d7d
+GLOBL wide26901d7d<>(SB), RODATA|NOPTR, $64
+
+// func recodeAVX512(x *float32, rows int, scales *float32, offsets *float32, q *int32, least int, most int)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·recodeAVX512(SB), NOSPLIT, $0-56
+	MOVQ         x+0(FP), AX
+	MOVQ         rows+8(FP), CX
+	MOVQ         scales+16(FP), DX
+	MOVQ         offsets+24(FP), BX
+	MOVQ         q+32(FP), SI
+	VMOVUPS      (DX), Z0
+	VMOVUPS      (BX), Z1
+	VXORPS       Z2, Z2, Z2
+	VCMPPS       $0x04, Z2, Z0, K1
+	MOVQ         least+40(FP), DX
+	VMOVQ        DX, X2
+	VPBROADCASTD X2, Z2
+	MOVQ         most+48(FP), DX
+	VMOVQ        DX, X3
+	VPBROADCASTD X3, Z3
+
+row:
+	VADDPS    (AX), Z1, Z4
+	VDIVPS    Z0, Z4, Z4
+	VADDPS    wide4b400000<>+0(SB), Z4, Z4
+	VPANDD    wide007fffff<>+0(SB), Z4, Z4
+	VPSUBD    wide00400000<>+0(SB), Z4, Z4
+	VPMAXSD   Z2, Z4, Z4
+	VPMINSD   Z3, Z4, Z4
+	VMOVDQU32 Z4, K1, (SI)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, SI
+	DECQ      CX
+	JNZ       row
+	VZEROUPPER
+	RET
+
+// func weighPlainAVX2(x *float32, w *float32)
+// Requires: AVX
+TEXT ·weighPlainAVX2(SB), NOSPLIT, $0-16
+	MOVQ   x+0(FP), AX
+	MOVQ   w+8(FP), CX
+	VXORPS Y0, Y0, Y0
+	XORQ   DX, DX
+
+squares:
+	VMOVUPS (AX)(DX*1), Y1
+	VMULPS  Y1, Y1, Y1
+	VADDPS  Y1, Y0, Y0
+	ADDQ    $0x20, DX
+	CMPQ    DX, $0x00000400
+	JNE     squares
+	VDIVPS  every42000000<>+0(SB), Y0, Y0
+	VSQRTPS Y0, Y0
+	XORQ    DX, DX
+
+weights:
+	VMOVUPS (AX)(DX*1), Y1
+	VANDPS  every7fffffff<>+0(SB), Y1, Y1
+	VADDPS  Y1, Y0, Y1
+	VMOVUPS Y1, (CX)(DX*1)
+	ADDQ    $0x20, DX
+	CMPQ    DX, $0x00000400
+	JNE     weights
 	VZEROUPPER
 	RET
 
@@ -186,6 +641,195 @@ DATA every7fffffff<>+20(SB)/4, $0x7fffffff
 DATA every7fffffff<>+24(SB)/4, $0x7fffffff
 DATA every7fffffff<>+28(SB)/4, $0x7fffffff
 GLOBL every7fffffff<>(SB), RODATA|NOPTR, $32
+
+// func weighSquareAVX2(x *float32, w *float32)
+// Requires: AVX
+TEXT ·weighSquareAVX2(SB), NOSPLIT, $0-16
+	MOVQ x+0(FP), AX
+	MOVQ w+8(FP), CX
+	XORQ DX, DX
+
+weights:
+	VMOVUPS (AX)(DX*1), Y0
+	VMULPS  Y0, Y0, Y0
+	VMOVUPS Y0, (CX)(DX*1)
+	ADDQ    $0x20, DX
+	CMPQ    DX, $0x00000200
+	JNE     weights
+	VZEROUPPER
+	RET
+
+// func weighAVX2(x *float32, w *float32, base *float32)
+// Requires: AVX
+TEXT ·weighAVX2(SB), NOSPLIT, $0-24
+	MOVQ    x+0(FP), AX
+	MOVQ    w+8(FP), CX
+	MOVQ    base+16(FP), DX
+	VMOVUPS (DX), Y0
+	XORQ    DX, DX
+
+weights:
+	VMOVUPS (AX)(DX*1), Y1
+	VMULPS  Y1, Y1, Y1
+	VADDPS  Y1, Y0, Y1
+	VSQRTPS Y1, Y1
+	VMULPS  (CX)(DX*1), Y1, Y1
+	VMOVUPS Y1, (CX)(DX*1)
+	ADDQ    $0x20, DX
+	CMPQ    DX, $0x00000400
+	JNE     weights
+	VZEROUPPER
+	RET
+
+// func fitOffsetAVX2(x *float32, w *float32, q *int32, try *int32, tries *float32, steps int, fit *float32)
+// Requires: AVX, AVX2
+TEXT ·fitOffsetAVX2(SB), NOSPLIT, $0-56
+	MOVQ    x+0(FP), AX
+	MOVQ    w+8(FP), CX
+	MOVQ    q+16(FP), DX
+	MOVQ    try+24(FP), BX
+	MOVQ    tries+32(FP), SI
+	MOVQ    steps+40(FP), DI
+	MOVQ    fit+48(FP), R8
+	VMOVUPS (AX), Y0
+	VMOVAPS Y0, Y1
+	VMOVUPS (CX), Y2
+	VMULPS  Y0, Y2, Y3
+	MOVQ    $0x00000020, R9
+
+extent:
+	VMOVUPS      (AX)(R9*1), Y4
+	VMINPS       Y0, Y4, Y0
+	VMAXPS       Y1, Y4, Y1
+	VMOVUPS      (CX)(R9*1), Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       Y4, Y5, Y5
+	VADDPS       Y5, Y3, Y3
+	ADDQ         $0x20, R9
+	CMPQ         R9, $0x00000400
+	JNE          extent
+	VMOVUPS      Y2, 64(R8)
+	VXORPS       Y4, Y4, Y4
+	VMINPS       Y0, Y4, Y0
+	VPBROADCASTD (SI), Y5
+	VCMPPS       $0x00, Y0, Y1, Y6
+	VBROADCASTSS 4(SI), Y7
+	VSUBPS       Y0, Y1, Y8
+	VDIVPS       Y8, Y7, Y7
+	VMOVUPS      every3f800000<>+0(SB), Y8
+	VDIVPS       Y7, Y8, Y8
+	VXORPS       Y9, Y9, Y9
+	XORQ         R9, R9
+
+first:
+	VMOVUPS   (AX)(R9*1), Y10
+	VSUBPS    Y0, Y10, Y11
+	VMULPS    Y7, Y11, Y11
+	VADDPS    every4b400000<>+0(SB), Y11, Y11
+	VPAND     every007fffff<>+0(SB), Y11, Y11
+	VPSUBD    every00400000<>+0(SB), Y11, Y11
+	VPMAXSD   Y4, Y11, Y11
+	VPMINSD   Y5, Y11, Y11
+	VMOVDQU   Y11, (DX)(R9*1)
+	VCVTDQ2PS Y11, Y11
+	VMULPS    Y8, Y11, Y11
+	VADDPS    Y0, Y11, Y11
+	VSUBPS    Y10, Y11, Y11
+	VMULPS    Y11, Y11, Y11
+	VMULPS    (CX)(R9*1), Y11, Y11
+	VADDPS    Y11, Y9, Y9
+	ADDQ      $0x20, R9
+	CMPQ      R9, $0x00000400
+	JNE       first
+	ADDQ      $0x08, SI
+
+step:
+	VXORPS       Y10, Y10, Y10
+	VXORPS       Y11, Y11, Y11
+	VXORPS       Y12, Y12, Y12
+	VSUBPS       Y0, Y1, Y7
+	VBROADCASTSS (SI), Y13
+	VDIVPS       Y7, Y13, Y7
+	XORQ         R9, R9
+
+codes:
+	VMOVUPS   (AX)(R9*1), Y13
+	VSUBPS    Y0, Y13, Y14
+	VMULPS    Y7, Y14, Y14
+	VADDPS    every4b400000<>+0(SB), Y14, Y14
+	VPAND     every007fffff<>+0(SB), Y14, Y14
+	VPSUBD    every00400000<>+0(SB), Y14, Y14
+	VPMAXSD   Y4, Y14, Y14
+	VPMINSD   Y5, Y14, Y14
+	VMOVDQU   Y14, (BX)(R9*1)
+	VCVTDQ2PS Y14, Y14
+	VMULPS    (CX)(R9*1), Y14, Y15
+	VADDPS    Y15, Y10, Y10
+	VMULPS    Y15, Y14, Y14
+	VADDPS    Y14, Y11, Y11
+	VMULPS    Y15, Y13, Y13
+	VADDPS    Y13, Y12, Y12
+	ADDQ      $0x20, R9
+	CMPQ      R9, $0x00000400
+	JNE       codes
+	VMULPS    Y2, Y11, Y7
+	VMULPS    Y10, Y10, Y15
+	VSUBPS    Y15, Y7, Y7
+	VMULPS    Y2, Y12, Y13
+	VMULPS    Y3, Y10, Y15
+	VSUBPS    Y15, Y13, Y13
+	VDIVPS    Y7, Y13, Y13
+	VMULPS    Y11, Y3, Y14
+	VMULPS    Y10, Y12, Y15
+	VSUBPS    Y15, Y14, Y14
+	VDIVPS    Y7, Y14, Y14
+	VCMPPS    $0x1e, Y4, Y14, Y10
+	VDIVPS    Y11, Y12, Y15
+	VBLENDVPS Y10, Y15, Y13, Y13
+	VANDNPS   Y14, Y10, Y14
+	VXORPS    Y10, Y10, Y10
+	XORQ      R9, R9
+
+error:
+	VCVTDQ2PS (BX)(R9*1), Y11
+	VMOVUPS   (AX)(R9*1), Y12
+	VMULPS    Y13, Y11, Y11
+	VADDPS    Y14, Y11, Y11
+	VSUBPS    Y12, Y11, Y11
+	VMULPS    Y11, Y11, Y11
+	VMULPS    (CX)(R9*1), Y11, Y11
+	VADDPS    Y11, Y10, Y10
+	ADDQ      $0x20, R9
+	CMPQ      R9, $0x00000400
+	JNE       error
+	VCMPPS    $0x11, Y9, Y10, Y11
+	VCMPPS    $0x1e, Y4, Y7, Y7
+	VANDPS    Y11, Y7, Y7
+	VMOVMSKPS Y7, R9
+	TESTL     R9, R9
+	JEQ       next
+	VBLENDVPS Y7, Y10, Y9, Y9
+	VBLENDVPS Y7, Y13, Y8, Y8
+	VBLENDVPS Y7, Y14, Y0, Y0
+	XORQ      R9, R9
+
+keep:
+	VMOVDQU    (BX)(R9*1), Y10
+	VPMASKMOVD Y10, Y7, (DX)(R9*1)
+	ADDQ       $0x20, R9
+	CMPQ       R9, $0x00000400
+	JNE        keep
+
+next:
+	ADDQ    $0x04, SI
+	DECQ    DI
+	JNZ     step
+	VANDNPS Y8, Y6, Y8
+	VMOVUPS Y8, (R8)
+	VXORPS  every80000000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 32(R8)
+	VZEROUPPER
+	RET
 
 DATA every3f800000<>+0(SB)/4, $0x3f800000
 DATA every3f800000<>+4(SB)/4, $0x3f800000
@@ -237,148 +881,129 @@ DATA every80000000<>+24(SB)/4, $0x80000000
 DATA every80000000<>+28(SB)/4, $0x80000000
 GLOBL every80000000<>(SB), RODATA|NOPTR, $32
 
-// func fit6AVX2(x *float32, w *float32, q *int32, try *int32, tries *float32, steps int, scales *float32)
+// func fitSymmetricAVX2(x *float32, w *float32, wx *float32, bytes int, q *int32, try *int32, tries *float32, steps int, scales *float32)
 // Requires: AVX, AVX2
-TEXT ·fit6AVX2(SB), NOSPLIT, $0-56
+TEXT ·fitSymmetricAVX2(SB), NOSPLIT, $0-72
 	MOVQ   x+0(FP), AX
 	MOVQ   w+8(FP), CX
-	MOVQ   q+16(FP), DX
-	MOVQ   try+24(FP), BX
-	MOVQ   tries+32(FP), SI
-	MOVQ   steps+40(FP), DI
-	MOVQ   scales+48(FP), R8
+	MOVQ   wx+16(FP), DX
+	MOVQ   bytes+24(FP), BX
+	MOVQ   q+32(FP), SI
+	MOVQ   try+40(FP), DI
+	MOVQ   tries+48(FP), R8
+	MOVQ   steps+56(FP), R9
+	MOVQ   scales+64(FP), R10
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
-	XORQ   R9, R9
+	XORQ   R11, R11
 
 extent:
-	VMOVUPS      (AX)(R9*1), Y2
+	VMOVUPS      (AX)(R11*1), Y2
 	VANDPS       every7fffffff<>+0(SB), Y2, Y3
 	VCMPPS       $0x1e, Y1, Y3, Y4
 	VBLENDVPS    Y4, Y2, Y0, Y0
 	VBLENDVPS    Y4, Y3, Y1, Y1
-	VMULPS       Y2, Y2, Y3
-	VMOVUPS      Y3, (CX)(R9*1)
-	VMULPS       Y2, Y3, Y3
-	VMOVUPS      Y3, 512(CX)(R9*1)
-	ADDQ         $0x20, R9
-	CMPQ         R9, $0x00000200
+	VMULPS       (CX)(R11*1), Y2, Y2
+	VMOVUPS      Y2, (DX)(R11*1)
+	ADDQ         $0x20, R11
+	CMPQ         R11, BX
 	JNE          extent
-	VMOVDQU      everyffffffe0<>+0(SB), Y2
-	VMOVDQU      every0000001f<>+0(SB), Y3
+	VPBROADCASTD (R8), Y2
+	VPBROADCASTD 4(R8), Y3
+	ADDQ         $0x08, R8
 	VXORPS       Y4, Y4, Y4
 	VXORPS       Y5, Y5, Y5
 	VXORPS       Y6, Y6, Y6
 	VXORPS       Y6, Y6, Y6
 	VXORPS       Y5, Y5, Y5
-	VBROADCASTSS (SI), Y7
+	VBROADCASTSS (R8), Y7
 	VDIVPS       Y0, Y7, Y7
-	XORQ         R9, R9
+	XORQ         R11, R11
 
 first:
-	VMULPS    (AX)(R9*1), Y7, Y8
+	VMULPS    (AX)(R11*1), Y7, Y8
 	VADDPS    every4b400000<>+0(SB), Y8, Y8
 	VPAND     every007fffff<>+0(SB), Y8, Y8
 	VPSUBD    every00400000<>+0(SB), Y8, Y8
 	VPMAXSD   Y2, Y8, Y8
 	VPMINSD   Y3, Y8, Y8
-	VMOVDQU   Y8, (DX)(R9*1)
+	VMOVDQU   Y8, (SI)(R11*1)
 	VCVTDQ2PS Y8, Y8
-	VMULPS    512(CX)(R9*1), Y8, Y9
+	VMULPS    (DX)(R11*1), Y8, Y9
 	VADDPS    Y9, Y6, Y6
-	VMULPS    (CX)(R9*1), Y8, Y9
+	VMULPS    (CX)(R11*1), Y8, Y9
 	VMULPS    Y8, Y9, Y9
 	VADDPS    Y9, Y5, Y5
-	ADDQ      $0x20, R9
-	CMPQ      R9, $0x00000200
+	ADDQ      $0x20, R11
+	CMPQ      R11, BX
 	JNE       first
 	VCMPPS    $0x00, Y4, Y5, Y7
 	VDIVPS    Y5, Y6, Y5
 	VANDNPS   Y5, Y7, Y5
 	VMULPS    Y6, Y5, Y6
-	ADDQ      $0x04, SI
+	ADDQ      $0x04, R8
 
 step:
 	VXORPS       Y7, Y7, Y7
 	VXORPS       Y8, Y8, Y8
-	VBROADCASTSS (SI), Y9
+	VBROADCASTSS (R8), Y9
 	VDIVPS       Y0, Y9, Y9
-	XORQ         R9, R9
+	XORQ         R11, R11
 
 codes:
-	VMULPS    (AX)(R9*1), Y9, Y10
+	VMULPS    (AX)(R11*1), Y9, Y10
 	VADDPS    every4b400000<>+0(SB), Y10, Y10
 	VPAND     every007fffff<>+0(SB), Y10, Y10
 	VPSUBD    every00400000<>+0(SB), Y10, Y10
 	VPMAXSD   Y2, Y10, Y10
 	VPMINSD   Y3, Y10, Y10
-	VMOVDQU   Y10, (BX)(R9*1)
+	VMOVDQU   Y10, (DI)(R11*1)
 	VCVTDQ2PS Y10, Y10
-	VMULPS    512(CX)(R9*1), Y10, Y11
+	VMULPS    (DX)(R11*1), Y10, Y11
 	VADDPS    Y11, Y7, Y7
-	VMULPS    (CX)(R9*1), Y10, Y11
+	VMULPS    (CX)(R11*1), Y10, Y11
 	VMULPS    Y10, Y11, Y11
 	VADDPS    Y11, Y8, Y8
-	ADDQ      $0x20, R9
-	CMPQ      R9, $0x00000200
+	ADDQ      $0x20, R11
+	CMPQ      R11, BX
 	JNE       codes
-	VCMPPS    $0x1e, Y4, Y8, Y9
-	VMULPS    Y7, Y7, Y10
-	VMULPS    Y8, Y6, Y11
-	VCMPPS    $0x1e, Y11, Y10, Y10
-	VANDPS    Y10, Y9, Y9
-	VMOVMSKPS Y9, R9
-	TESTL     R9, R9
+	VMULPS    Y7, Y7, Y9
+	VMULPS    Y8, Y6, Y10
+	VCMPPS    $0x1e, Y4, Y8, Y11
+	VCMPPS    $0x1e, Y10, Y9, Y9
+	VANDPS    Y11, Y9, Y10
+	VMOVMSKPS Y10, R11
+	TESTL     R11, R11
 	JEQ       next
-	VDIVPS    Y8, Y7, Y10
-	VBLENDVPS Y9, Y10, Y5, Y5
-	VMULPS    Y7, Y10, Y10
-	VBLENDVPS Y9, Y10, Y6, Y6
-	XORQ      R9, R9
+	VDIVPS    Y8, Y7, Y9
+	VBLENDVPS Y10, Y9, Y5, Y5
+	VMULPS    Y7, Y9, Y9
+	VBLENDVPS Y10, Y9, Y6, Y6
+	XORQ      R11, R11
 
 keep:
-	VMOVDQU    (BX)(R9*1), Y7
-	VPMASKMOVD Y7, Y9, (DX)(R9*1)
-	ADDQ       $0x20, R9
-	CMPQ       R9, $0x00000200
+	VMOVDQU    (DI)(R11*1), Y7
+	VPMASKMOVD Y7, Y10, (SI)(R11*1)
+	ADDQ       $0x20, R11
+	CMPQ       R11, BX
 	JNE        keep
 
 next:
-	ADDQ    $0x04, SI
-	DECQ    DI
+	ADDQ    $0x04, R8
+	DECQ    R9
 	JNZ     step
 	VCMPPS  $0x11, every26901d7d<>+0(SB), Y1, Y0
 	VANDNPS Y5, Y0, Y5
-	VMOVUPS Y5, (R8)
+	VMOVUPS Y5, (R10)
 	XORQ    AX, AX
 
 small:
-	VPMASKMOVD Y2, Y0, (DX)(AX*1)
+	VPMASKMOVD Y2, Y0, (SI)(AX*1)
 	ADDQ       $0x20, AX
-	CMPQ       AX, $0x00000200
+	CMPQ       AX, BX
 	JNE        small
 	VZEROUPPER
 	RET
-
-DATA everyffffffe0<>+0(SB)/4, $0xffffffe0
-DATA everyffffffe0<>+4(SB)/4, $0xffffffe0
-DATA everyffffffe0<>+8(SB)/4, $0xffffffe0
-DATA everyffffffe0<>+12(SB)/4, $0xffffffe0
-DATA everyffffffe0<>+16(SB)/4, $0xffffffe0
-DATA everyffffffe0<>+20(SB)/4, $0xffffffe0
-DATA everyffffffe0<>+24(SB)/4, $0xffffffe0
-DATA everyffffffe0<>+28(SB)/4, $0xffffffe0
-GLOBL everyffffffe0<>(SB), RODATA|NOPTR, $32
-
-DATA every0000001f<>+0(SB)/4, $0x0000001f
-DATA every0000001f<>+4(SB)/4, $0x0000001f
-DATA every0000001f<>+8(SB)/4, $0x0000001f
-DATA every0000001f<>+12(SB)/4, $0x0000001f
-DATA every0000001f<>+16(SB)/4, $0x0000001f
-DATA every0000001f<>+20(SB)/4, $0x0000001f
-DATA every0000001f<>+24(SB)/4, $0x0000001f
-DATA every0000001f<>+28(SB)/4, $0x0000001f
-GLOBL every0000001f<>(SB), RODATA|NOPTR, $32
 
 DATA every26901d7d<>+0(SB)/4, $0x26901d7d
 DATA every26901d7d<>+4(SB)/4, $0x26901d7d
@@ -401,13 +1026,13 @@ TEXT ·recodeAVX2(SB), NOSPLIT, $0-56
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (BX), Y1
 	VXORPS       Y2, Y2, Y2
-	VCMPPS       $0x04, Y2, Y0, Y2
+	VCMPPS       $0x04, Y2, Y0, Y4
 	MOVQ         least+40(FP), DX
+	VMOVQ        DX, X2
+	VPBROADCASTD X2, Y2
+	MOVQ         most+48(FP), DX
 	VMOVQ        DX, X3
 	VPBROADCASTD X3, Y3
-	MOVQ         most+48(FP), DX
-	VMOVQ        DX, X4
-	VPBROADCASTD X4, Y4
 
 row:
 	VADDPS     (AX), Y1, Y5
@@ -415,9 +1040,9 @@ row:
 	VADDPS     every4b400000<>+0(SB), Y5, Y5
 	VPAND      every007fffff<>+0(SB), Y5, Y5
 	VPSUBD     every00400000<>+0(SB), Y5, Y5
-	VPMAXSD    Y3, Y5, Y5
-	VPMINSD    Y4, Y5, Y5
-	VPMASKMOVD Y5, Y2, (SI)
+	VPMAXSD    Y2, Y5, Y5
+	VPMINSD    Y3, Y5, Y5
+	VPMASKMOVD Y5, Y4, (SI)
 	ADDQ       $0x20, AX
 	ADDQ       $0x20, SI
 	DECQ       CX

@@ -17,8 +17,27 @@ import (
 
 var goldens = flag.String("goldens", "testdata/goldens.bin.gz", "a file that testdata/make_goldens.py wrote")
 
-// TestGolden holds Quantize and Dequantize against ggml.
-func TestGolden(t *testing.T) {
+type golden struct {
+	Elements   int
+	ElementsAt int `json:"elements_at"`
+	Cases      []struct {
+		Format     string
+		Blocks     int
+		BlocksAt   int `json:"blocks_at"`
+		Values     string
+		Wild       int
+		WildAt     int    `json:"wild_at"`
+		WildValues string `json:"wild_values"`
+	}
+	Weighted []struct {
+		Rows, Columns int
+		ElementsAt    int   `json:"elements_at"`
+		WeightsAt     int   `json:"weights_at"`
+		BlocksAt      []int `json:"blocks_at"` // by format, −1 where its blocks do not fill rows
+	}
+}
+
+func readGolden(t *testing.T) (g golden, data []byte) {
 	file, err := os.Open(*goldens)
 	if err != nil {
 		t.Fatal(err)
@@ -33,26 +52,18 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var g struct {
-		Elements   int
-		ElementsAt int `json:"elements_at"`
-		Cases      []struct {
-			Format     string
-			Blocks     int
-			BlocksAt   int `json:"blocks_at"`
-			Values     string
-			Wild       int
-			WildAt     int    `json:"wild_at"`
-			WildValues string `json:"wild_values"`
-		}
-	}
 	if err := json.Unmarshal(line, &g); err != nil {
 		t.Fatal(err)
 	}
-	data, err := io.ReadAll(r)
-	if err != nil {
+	if data, err = io.ReadAll(r); err != nil {
 		t.Fatal(err)
 	}
+	return g, data
+}
+
+// TestGolden holds Quantize and Dequantize against ggml.
+func TestGolden(t *testing.T) {
+	g, data := readGolden(t)
 	if len(g.Cases) != len(Formats()) || g.Elements < 8192 {
 		t.Fatalf("goldens for %d formats and %d elements, want %d and at least 8192", len(g.Cases), g.Elements, len(Formats()))
 	}
@@ -90,6 +101,49 @@ func TestGolden(t *testing.T) {
 			check("wild", data[c.WildAt:][:c.Wild*f.BlockBytes()], c.WildValues)
 		})
 	}
+}
+
+// TestGoldenWeighted holds QuantizeWeighted against ggml with an importance matrix.
+func TestGoldenWeighted(t *testing.T) {
+	g, data := readGolden(t)
+	check := func(t *testing.T, quantize func(dst []byte, src, weights []float32, f Format)) {
+		var compared, wrong [numFormats]int
+		for k, c := range g.Weighted {
+			x, columns := floats(data[c.ElementsAt:][:4*c.Rows*c.Columns]), floats(data[c.WeightsAt:][:4*c.Columns])
+			for i, f := range Formats() {
+				if c.BlocksAt[i] < 0 {
+					continue
+				}
+				compared[f] += len(x)
+				size := f.BlockBytes()
+				got := make([]byte, RowBytes(f, len(x)))
+				want := data[c.BlocksAt[i]:][:len(got)]
+				quantize(got, x, columns, f)
+				for b := range len(got) / size {
+					g, w := got[b*size:][:size], want[b*size:][:size]
+					if bytes.Equal(g, w) {
+						continue
+					}
+					if wrong[f]++; wrong[f] <= 2 {
+						at := b * f.BlockSize()
+						t.Errorf("%v, matrix %d, block %d:\nvalues %v\nweights %v\n got % x\nwant % x", f, k, b,
+							x[at:][:f.BlockSize()], columns[at%c.Columns:][:f.BlockSize()], g, w)
+					}
+				}
+			}
+		}
+		for _, f := range Formats() {
+			if compared[f] < 4096 {
+				t.Errorf("%v: %d elements compared, want at least 4096", f, compared[f])
+			}
+			if wrong[f] > 0 {
+				t.Errorf("%v: %d of %d blocks differ", f, wrong[f], compared[f]/f.BlockSize())
+			}
+		}
+		t.Logf("elements compared: %v", compared[1:])
+	}
+	t.Run("definition", func(t *testing.T) { check(t, QuantizeWeighted) })
+	everywhere(t, func(t *testing.T) { check(t, new(Quantizer).QuantizeWeighted) })
 }
 
 func floats(b []byte) []float32 {

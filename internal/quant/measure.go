@@ -1,6 +1,7 @@
 package quant
 
 import (
+	"fmt"
 	"math"
 	"slices"
 )
@@ -30,6 +31,28 @@ func Compare(out, x []float32) (error2, norm2 float64) {
 		d := float64(out[k]) - v
 		e[k&3] += float64(d * d)
 		n[k&3] += float64(v * v)
+	}
+	return (e[0] + e[1]) + (e[2] + e[3]), (n[0] + n[1]) + (n[2] + n[3])
+}
+
+// CompareWeighted is Compare where a column has a weight: Σw·(out − x)² and Σw·x²
+// over rows of len(weights) elements. The arithmetic is that of Compare. It panics
+// unless x has whole rows.
+func CompareWeighted(out, x, weights []float32) (error2, norm2 float64) {
+	if len(x) > 0 && (len(weights) == 0 || len(x)%len(weights) != 0) {
+		panic(fmt.Sprintf("quant: CompareWeighted: %d elements do not fill rows of %d", len(x), len(weights)))
+	}
+	var e, n [4]float64
+	out = out[:len(x)]
+	column := 0
+	for k, v := range x {
+		w, v := float64(weights[column]), float64(v)
+		d := float64(out[k]) - v
+		e[k&3] += float64(w * float64(d*d))
+		n[k&3] += float64(w * float64(v*v))
+		if column++; column == len(weights) {
+			column = 0
+		}
 	}
 	return (e[0] + e[1]) + (e[2] + e[3]), (n[0] + n[1]) + (n[2] + n[3])
 }

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"testing"
+	"unsafe"
 )
 
 // TestOverread puts weights before a page that cannot be read.
@@ -34,6 +35,14 @@ func TestOverread(t *testing.T) {
 					out := make([]float32, 5*rows)
 					Dot(out, at, f, rows, n, &as[0])
 					MatMul(out, rows, at, f, rows, n, as)
+
+					dst := make([]byte, len(w))
+					var z Quantizer
+					x := unsafe.Slice((*float32)(unsafe.Pointer(&mem[size-4*rows*n])), rows*n)
+					copy(x, activations(rng, fitted, rows*n))
+					z.Quantize(dst, x, f)
+					z.QuantizeWeighted(dst, x, make([]float32, n), f)
+					z.QuantizeWeighted(dst, make([]float32, rows*n), x[len(x)-n:], f)
 				}
 			}
 		}

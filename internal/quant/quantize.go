@@ -34,7 +34,7 @@ func Quantize(dst []byte, src []float32, f Format) {
 		case Q4_K, Q5_K:
 			quantizeK(b, (*[256]float32)(x), f)
 		case Q6_K:
-			quantize6K(b, (*[256]float32)(x))
+			quantize6K(b, (*[256]float32)(x), nil)
 		}
 	}
 }

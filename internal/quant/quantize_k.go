@@ -14,26 +14,36 @@ func nearest(x float32) int {
 // quantizeK makes a block of Q4_K or Q5_K: 8 sub-blocks of 32 elements, whose
 // scales and offsets are themselves stored in 6 bits.
 func quantizeK(b []byte, x *[256]float32, f Format) {
-	fit := fitter{top: 15, first: -1, steps: 20}
+	fit := fitter{top: 15, first: -1, step: 0.1, steps: 20}
 	if f == Q5_K {
-		fit = fitter{top: 31, first: -0.5, steps: 15}
+		fit = fitter{top: 31, first: -0.5, step: 0.1, steps: 15}
 	}
 	var q [256]uint8
 	var scales, offsets [8]float32
 	for j := range 8 {
 		fit.x = (*[32]float32)(x[32*j:])
+		fit.weigh()
 		scales[j], offsets[j] = fit.best((*[32]uint8)(q[32*j:]))
 	}
 	putScalesK(b, &scales, &offsets)
+	recodeK(&q, x, &scales, &offsets, fit.top)
+	putCodesK(b, &q, f)
+}
+
+// recodeK sets the codes to those that fit scales and offsets as stored.
+func recodeK(q *[256]uint8, x *[256]float32, scales, offsets *[8]float32, top int) {
 	for j, ds := range scales {
 		if ds == 0 {
 			continue // the codes stay those of the fit
 		}
 		for i := 32 * j; i < 32*j+32; i++ {
-			q[i] = uint8(max(0, min(fit.top, nearest((x[i]+offsets[j])/ds))))
+			q[i] = uint8(max(0, min(top, nearest((x[i]+offsets[j])/ds))))
 		}
 	}
+}
 
+// putCodesK stores the codes of a block of Q4_K or Q5_K.
+func putCodesK(b []byte, q *[256]uint8, f Format) {
 	if f == Q5_K {
 		high := b[16:48]
 		clear(high)
@@ -46,6 +56,41 @@ func quantizeK(b []byte, x *[256]float32, f Format) {
 		for i := range 32 {
 			qs[32*c+i] = q[64*c+i]&15 | q[64*c+32+i]<<4
 		}
+	}
+}
+
+// putScalesK stores the scales and offsets of the sub-blocks of Q4_K or Q5_K, and
+// sets them to their values as stored.
+func putScalesK(b []byte, scales, offsets *[8]float32) {
+	var maxScale, maxOffset float32
+	for j := range 8 {
+		maxScale, maxOffset = larger(maxScale, scales[j]), larger(maxOffset, offsets[j])
+	}
+	d, dmin := putHalf(b, maxScale/63), putHalf(b[2:], maxOffset/63)
+	invScale, invOffset := sixtyThird(maxScale), sixtyThird(maxOffset)
+	var s, o [8]uint8
+	for j := range 8 {
+		s[j] = uint8(min(63, nearest(invScale*scales[j])))
+		o[j] = uint8(min(63, nearest(invOffset*offsets[j])))
+	}
+	packScalesK(b, &s, &o, d, dmin, scales, offsets)
+}
+
+// packScalesK stores the codes s of the scales and o of the offsets, and sets both
+// to their values as stored, where d and dmin are their units.
+func packScalesK(b []byte, s, o *[8]uint8, d, dmin float32, scales, offsets *[8]float32) {
+	packed := b[4:16]
+	for j := range 4 {
+		packed[j], packed[j+4] = s[j], o[j]
+	}
+	for j := 4; j < 8; j++ {
+		packed[j+4] = s[j]&15 | o[j]&15<<4
+		packed[j-4] |= s[j] >> 4 << 6
+		packed[j] |= o[j] >> 4 << 6
+	}
+	for j := range 8 {
+		s, o := scaleK(packed, j)
+		scales[j], offsets[j] = d*float32(s), float32(dmin*float32(o))
 	}
 }
 
@@ -70,33 +115,41 @@ func sixtyThird(most float32) float32 {
 type fitter struct {
 	top   int     // largest code
 	first float32 // where the range of scales begins, in codes beyond top
-	steps int     // steps of 0.1 codes after the first
+	step  float32 // from one scale to the next, in codes
+	steps int     // after the first
 
 	x *[32]float32
 	w [32]float32 // weights of the squared errors
+}
+
+// weigh sets the weights where none are given: large values count more.
+func (t *fitter) weigh() {
+	var sumX2 float32
+	for _, v := range t.x {
+		sumX2 += float32(v * v)
+	}
+	typical := float32(math.Sqrt(float64(sumX2 / 32)))
+	for i, v := range t.x {
+		t.w[i] = typical + abs(v)
+	}
 }
 
 // best returns the scale and the offset, not negative, so that x is about
 // scale·q − offset.
 func (t *fitter) best(q *[32]uint8) (scale, offset float32) {
 	x := t.x
-	var sumX2 float32
-	for _, v := range x {
-		sumX2 += float32(v * v)
-	}
-	typical := float32(math.Sqrt(float64(sumX2 / 32)))
 	lo, hi := x[0], x[0]
-	var sumW, sumX float32
-	for i, v := range x {
+	sumW, sumX := t.w[0], float32(t.w[0]*x[0])
+	for i, v := range x[1:] {
 		if v < lo {
 			lo = v
 		}
 		if v > hi {
 			hi = v
 		}
-		t.w[i] = typical + abs(v)
-		sumW += t.w[i]
-		sumX += float32(t.w[i] * v)
+		w := t.w[i+1]
+		sumW += w
+		sumX += float32(w * v)
 	}
 	if lo > 0 {
 		lo = 0
@@ -114,7 +167,7 @@ func (t *fitter) best(q *[32]uint8) (scale, offset float32) {
 
 	for k := range t.steps + 1 {
 		// lo may have changed: what a better fit found is where the next begins.
-		inv := (t.first + float32(float32(0.1)*float32(k)) + float32(t.top)) / (hi - lo)
+		inv := (t.first + float32(t.step*float32(k)) + float32(t.top)) / (hi - lo)
 		var try [32]uint8
 		var sumL, sumL2, sumXL float32
 		for i, v := range x {
@@ -154,27 +207,24 @@ func (t *fitter) error(q *[32]uint8, scale, lo float32) float32 {
 }
 
 // quantize6K makes a block of Q6_K: 16 sub-blocks of 16 elements, whose scales
-// are stored in 8 bits.
-func quantize6K(b []byte, x *[256]float32) {
-	clear(b)
-	var q [256]int8
-	var scales [16]float32
-	var most, mostScale float32
-	for j := range 16 {
-		scales[j] = fit6((*[16]int8)(q[16*j:]), (*[16]float32)(x[16*j:]))
-		if a := abs(scales[j]); a > most {
-			most, mostScale = a, scales[j]
+// are stored in 8 bits. Squared errors count by w, or by the square of the value
+// where that is nil.
+func quantize6K(b []byte, x, w *[256]float32) {
+	if w == nil {
+		w = new([256]float32)
+		for i, v := range x {
+			w[i] = v * v
 		}
 	}
-	if most < negligible {
+	var q [256]int8
+	var scales [16]float32
+	for j := range scales {
+		scales[j] = fitSymmetric(q[16*j:][:16], x[16*j:][:16], w[16*j:][:16], 32)
+	}
+	if !putScales6(b, &scales) {
 		return
 	}
-	inv := -128 / mostScale
-	d := putHalf(b[208:], 1/inv)
-	for j := range 16 {
-		s := int8(min(127, nearest(inv*scales[j])))
-		b[192+j] = uint8(s)
-		ds := d * float32(s)
+	for j, ds := range scales {
 		if ds == 0 {
 			continue // the codes stay those of the fit
 		}
@@ -194,26 +244,51 @@ func quantize6K(b []byte, x *[256]float32) {
 	}
 }
 
-// negligible is the magnitude below which Q6_K has zeros.
+// putScales6 stores the scales of the sub-blocks of Q6_K and sets them to their
+// values as stored. It is false if there is nothing but zeros.
+func putScales6(b []byte, scales *[16]float32) bool {
+	var most, mostScale float32
+	for _, s := range scales {
+		if a := abs(s); a > most {
+			most, mostScale = a, s
+		}
+	}
+	if most < negligible {
+		clear(b[:210])
+		return false
+	}
+	inv := -128 / mostScale
+	d := putHalf(b[208:], 1/inv)
+	for j := range scales {
+		s := int8(min(127, nearest(inv*scales[j])))
+		b[192+j] = uint8(s)
+		scales[j] = d * float32(s)
+	}
+	return true
+}
+
+// negligible is the magnitude below which values are taken for zeros.
 const negligible = 1e-15
 
-// fit6 sets q to signed codes of x, between −32 and 31, and returns their scale.
-func fit6(q *[16]int8, x *[16]float32) float32 {
-	most := largest(x[:])
+// fitSymmetric sets q to signed codes of x, from −half up to half−1, and returns
+// their scale. It makes the sum of the squared errors, weighted by w, small by
+// trying a range of scales.
+func fitSymmetric(q []int8, x, w []float32, half int) float32 {
+	most := largest(x)
 	if abs(most) < negligible {
 		for i := range q {
-			q[i] = -32
+			q[i] = int8(-half)
 		}
 		return 0
 	}
 	// try fits with a scale a little off the obvious one.
-	try := func(l *[16]int8, k int) (sumXL, sumL2 float32) {
-		inv := -(32 + float32(float32(0.1)*float32(k))) / most
+	try := func(l []int8, k int) (sumXL, sumL2 float32) {
+		inv := -(float32(half) + float32(float32(0.1)*float32(k))) / most
 		for i, v := range x {
-			l[i] = int8(max(-32, min(31, nearest(inv*v))))
-			w, c := v*v, float32(l[i])
-			sumXL += float32(float32(w*v) * c)
-			sumL2 += float32(float32(w*c) * c)
+			l[i] = int8(max(-half, min(half-1, nearest(inv*v))))
+			c := float32(l[i])
+			sumXL += float32(float32(w[i]*v) * c)
+			sumL2 += float32(float32(w[i]*c) * c)
 		}
 		return sumXL, sumL2
 	}
@@ -223,14 +298,14 @@ func fit6(q *[16]int8, x *[16]float32) float32 {
 		scale = sumXL / sumL2
 	}
 	best := scale * sumXL
+	var l [32]int8
 	for k := -9; k <= 9; k++ {
 		if k == 0 {
 			continue
 		}
-		var l [16]int8
-		sumXL, sumL2 := try(&l, k)
+		sumXL, sumL2 := try(l[:len(q)], k)
 		if sumL2 > 0 && float32(sumXL*sumXL) > float32(best*sumL2) {
-			*q = l
+			copy(q, l[:])
 			scale = sumXL / sumL2
 			best = scale * sumXL
 		}

@@ -115,10 +115,10 @@ func FuzzQuantizer(f *testing.F) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if len(raw) > 1024 {
-			raw = raw[:1024]
+		if len(raw) > 2048 {
+			raw = raw[:2048]
 		}
-		x := make([]float32, 256)
+		x := make([]float32, 512)
 		for i, v := range floats(raw[:len(raw)/4*4]) {
 			if math.Float32bits(v)&0x7F800000 != 0x7F800000 {
 				x[i] = v
@@ -126,7 +126,7 @@ func FuzzQuantizer(f *testing.F) {
 		}
 		var z Quantizer
 		for _, format := range Formats() {
-			want, got := make([]byte, RowBytes(format, 256)), make([]byte, RowBytes(format, 256))
+			want, got := make([]byte, RowBytes(format, 512)), make([]byte, RowBytes(format, 512))
 			Quantize(want, x, format)
 			z.Quantize(got, x, format)
 			if !bytes.Equal(got, want) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Writes goldens.bin.gz: float32 values, the blocks that ggml makes of them, and
-digests of what ggml makes of the blocks again.
+"""Writes goldens.bin.gz: float32 values, the blocks that ggml makes of them,
+digests of what ggml makes of the blocks again, and the blocks that it makes of rows
+of values whose columns have an importance.
 
     python make_goldens.py [-n SUPERBLOCKS] [-o FILE]
 
@@ -85,6 +86,54 @@ def values(rng, n):
     return x
 
 
+def rows(rng, n):
+    """Matrices of n super-blocks together, and an importance of their columns."""
+    done = 0
+    for i in range(10**9):
+        # Rows of whole super-blocks, but for every eighth matrix.
+        columns = 32 * int(rng.integers(1, 24)) if i % 8 == 7 else 256 * int(rng.integers(1, 3))
+        count = int(rng.integers(1, 3))
+        size = -(-columns * count // 256)
+        if done + size > n:
+            return
+        done += size
+        x = values(rng, size).reshape(-1)[: columns * count].reshape(count, columns)
+        if rng.integers(0, 8) == 0:
+            with np.errstate(over="ignore"):
+                x = np.clip(x * np.float32(10.0 ** rng.uniform(-38, 38)), -3.4e38, 3.4e38).astype(np.float32)
+        kind = i % 16
+        w = np.exp(rng.standard_normal(columns) * 1.5)
+        if kind == 1:
+            w = rng.uniform(0, 1, columns)
+        elif kind == 2:
+            w = 10.0 ** rng.uniform(-6, 3, columns)
+        elif kind == 3:
+            w *= rng.uniform(0, 1, columns) > 0.1
+        elif kind == 4:
+            w *= rng.uniform(0, 1, columns) > 0.9
+        elif kind == 5:
+            w *= 0
+        elif kind == 6:
+            w = np.ones(columns)
+        elif kind == 7:
+            w = np.full(columns, 1e-6)
+        elif kind == 8:
+            w *= np.repeat(rng.integers(0, 2, columns // 32), 32)
+        elif kind == 9:
+            w *= np.repeat(rng.integers(0, 2, columns // 16), 16)
+        elif kind == 10:
+            w *= 10.0 ** rng.uniform(-44, -20)
+        elif kind == 11:
+            w *= 10.0 ** rng.uniform(10, 36)
+        elif kind == 12:
+            w = np.square(x.astype(np.float64)).mean(axis=0)
+        elif kind == 13:
+            w[rng.integers(0, columns)] = 1e6
+        elif kind == 14:
+            w = rng.integers(0, 4, columns)
+        yield x, np.clip(w, 0, 3.4e38).astype(np.float32)
+
+
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     p = argparse.ArgumentParser()
@@ -135,7 +184,29 @@ def main():
                 "wild_values": back(wild),
             }
         )
-    header = {"elements": x.size, "elements_at": put(x.astype("<f4").tobytes()), "cases": cases}
+    elements_at = put(x.astype("<f4").tobytes())
+
+    weighted = []
+    for m, w in rows(rng, a.n):
+        blocks_at = []
+        for name, number, size, length, _ in FORMATS:
+            if m.shape[1] % size:
+                blocks_at.append(-1)
+                continue
+            blocks = np.zeros(m.size // size * length, np.uint8)
+            if lib.ggml_quantize_chunk(number, m.ctypes.data, blocks.ctypes.data, 0, *m.shape, w.ctypes.data) != blocks.nbytes:
+                raise SystemExit(name)
+            blocks_at.append(put(blocks.tobytes()))
+        weighted.append(
+            {
+                "rows": m.shape[0],
+                "columns": m.shape[1],
+                "elements_at": put(m.astype("<f4").tobytes()),
+                "weights_at": put(w.astype("<f4").tobytes()),
+                "blocks_at": blocks_at,
+            }
+        )
+    header = {"elements": x.size, "elements_at": elements_at, "cases": cases, "weighted": weighted}
     with open(a.o, "wb") as f, gzip.GzipFile(filename="", mode="wb", fileobj=f, mtime=0, compresslevel=9) as z:
         z.write(json.dumps(header).encode() + b"\n" + data.getvalue())
 

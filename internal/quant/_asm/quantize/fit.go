@@ -1,123 +1,208 @@
 package main
 
 import (
-	"math"
-
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// Arrays of the searches have a row of 8 lanes, one for each sub-block, for each
-// element of a sub-block.
-
 func fits() {
-	fitK()
-	fit6()
-	recode()
+	turn()
+	for _, x := range []isa{{"AVX512", true}, {"AVX2", false}} {
+		x.weighPlain()
+		x.weighSquare()
+		x.weigh()
+		x.fitOffset()
+		x.fitSymmetric()
+		x.recode()
+	}
 }
 
-// rows repeats a body for n rows; off counts bytes.
-func rows(label string, n int, body func(off reg.Register)) {
-	off := GP64()
-	XORQ(off, off)
-	Label(label)
-	body(off)
-	ADDQ(U8(32), off)
-	CMPQ(off, U32(32*n))
-	JNE(LabelRef(label))
-}
-
-func row(base, off reg.Register) Mem { return Mem{Base: base, Index: off, Scale: 1} }
-
-// nearest rounds v to an integer as the reference does, by what adding 1.5·2²³
-// leaves in the lower bits, and keeps it within limits.
-func nearest(v reg.VecVirtual, least, most Op) {
-	VADDPS(all(math.Float32bits(12582912)), v, v)
-	VPAND(all(0x7FFFFF), v, v)
-	VPSUBD(all(0x400000), v, v)
-	VPMAXSD(least, v, v)
-	VPMINSD(most, v, v)
-}
-
-// fitK is the search of Q4_K and Q5_K.
-func fitK() {
-	TEXT("fitKAVX2", NOSPLIT, "func(x, w *float32, q, try *int32, tries *float32, steps int, fit *float32)")
+// turn fills lanes.
+func turn() {
+	TEXT("turnAVX2", NOSPLIT, "func(rows *float32, row int, x *float32, n int)")
 	Pragma("noescape")
-	Doc("fitKAVX2 is fitter.best for 8 sub-blocks at once. x has 32 rows, and so have w",
-		"and try, which are overwritten, and the codes q. tries begins with the largest",
-		"code, as an integer and as a float; the dividends of the steps follow. fit gets",
-		"8 scales and 8 offsets.")
+	Doc("turnAVX2 puts 8 sub-blocks x of n elements each, a multiple of 8, into 8 lanes of n",
+		"rows, which are so many bytes apart.")
+	rows, step, x, n := param("rows"), param("row"), param("x"), param("n")
+	// Four addresses and four more, of sub-blocks and of rows.
+	fours := func(base, by reg.Register) (at [8]Mem, next reg.Register) {
+		by3 := GP64()
+		LEAQ(Mem{Base: by, Index: by, Scale: 2}, by3)
+		next = GP64()
+		LEAQ(Mem{Base: base, Index: by, Scale: 4}, next)
+		for i, b := range []reg.Register{base, next} {
+			at[4*i] = Mem{Base: b}
+			at[4*i+1] = Mem{Base: b, Index: by, Scale: 1}
+			at[4*i+2] = Mem{Base: b, Index: by, Scale: 2}
+			at[4*i+3] = Mem{Base: b, Index: by3, Scale: 1}
+		}
+		return at, next
+	}
+	bytes := GP64()
+	MOVQ(n, bytes)
+	SHLQ(U8(2), bytes)
+	from, from4 := fours(x, bytes)
+	to, to4 := fours(rows, step)
+	Label("tile")
+	for half := range 2 {
+		var a [4]reg.VecVirtual
+		for k := range a {
+			a[k] = YMM()
+			VMOVUPS(from[k].Offset(16*half), a[k].AsX())
+			VINSERTF128(U8(1), from[k+4].Offset(16*half), a[k], a[k])
+		}
+		t := [4]reg.VecVirtual{YMM(), YMM(), YMM(), YMM()}
+		VUNPCKLPS(a[1], a[0], t[0])
+		VUNPCKHPS(a[1], a[0], t[1])
+		VUNPCKLPS(a[3], a[2], t[2])
+		VUNPCKHPS(a[3], a[2], t[3])
+		VUNPCKLPD(t[2], t[0], a[0])
+		VUNPCKHPD(t[2], t[0], a[1])
+		VUNPCKLPD(t[3], t[1], a[2])
+		VUNPCKHPD(t[3], t[1], a[3])
+		for k := range a {
+			VMOVUPS(a[k], to[4*half+k])
+		}
+	}
+	ADDQ(U8(32), x)
+	ADDQ(U8(32), from4)
+	LEAQ(Mem{Base: rows, Index: step, Scale: 8}, rows)
+	LEAQ(Mem{Base: to4, Index: step, Scale: 8}, to4)
+	SUBQ(U8(8), n)
+	JNZ(LabelRef("tile"))
+	VZEROUPPER()
+	RET()
+}
+
+// weighPlain makes the weights that Q4_K and Q5_K have where none are given.
+func (i isa) weighPlain() {
+	i.begin("weighPlain", "x, w *float32",
+		"is fitter.weigh for a sub-block of 32 elements in each lane.")
+	x, w := param("x"), param("w")
+	typical := i.vec()
+	zero(typical)
+	i.rows("squares", 32, func(off reg.Register) {
+		p := i.vec()
+		VMOVUPS(row(x, off), p)
+		VMULPS(p, p, p)
+		VADDPS(p, typical, typical)
+	})
+	VDIVPS(i.number(32), typical, typical)
+	VSQRTPS(typical, typical)
+	i.rows("weights", 32, func(off reg.Register) {
+		a := i.vec()
+		VMOVUPS(row(x, off), a)
+		VANDPS(i.all(0x7FFFFFFF), a, a)
+		VADDPS(a, typical, a)
+		VMOVUPS(a, row(w, off))
+	})
+	VZEROUPPER()
+	RET()
+}
+
+// weighSquare makes the weights that Q6_K has where none are given.
+func (i isa) weighSquare() {
+	i.begin("weighSquare", "x, w *float32",
+		"sets the weights of 16 rows to the squares of the elements.")
+	x, w := param("x"), param("w")
+	i.rows("weights", 16, func(off reg.Register) {
+		a := i.vec()
+		VMOVUPS(row(x, off), a)
+		VMULPS(a, a, a)
+		VMOVUPS(a, row(w, off))
+	})
+	VZEROUPPER()
+	RET()
+}
+
+// weigh makes weights of those of columns.
+func (i isa) weigh() {
+	i.begin("weigh", "x, w, base *float32",
+		"is the function weigh for a sub-block of 32 elements in each lane, the",
+		"weights in place. base has a value for each lane.")
+	x, w := param("x"), param("w")
+	base := i.vec()
+	VMOVUPS(at(param("base"), 0), base)
+	i.rows("weights", 32, func(off reg.Register) {
+		a := i.vec()
+		VMOVUPS(row(x, off), a)
+		VMULPS(a, a, a)
+		VADDPS(a, base, a)
+		VSQRTPS(a, a)
+		VMULPS(row(w, off), a, a)
+		VMOVUPS(a, row(w, off))
+	})
+	VZEROUPPER()
+	RET()
+}
+
+// fitOffset is the search of Q4_K and Q5_K, and of Q4_1 and Q5_1 with weights.
+func (i isa) fitOffset() {
+	i.begin("fitOffset", "x, w *float32, q, try *int32, tries *float32, steps int, fit *float32",
+		"is fitter.best for a sub-block in each lane. x has 32 rows, and so have w,",
+		"the codes q, and try, which is overwritten. tries begins with the largest code, as an",
+		"integer and as a float; the dividends of the steps follow. fit gets a row of scales,",
+		"one of offsets and one of sums of weights.")
 	x, w, q, try, tries, steps, fit := param("x"), param("w"), param("q"), param("try"), param("tries"), param("steps"), param("fit")
-	lo, hi, sumX2 := YMM(), YMM(), YMM()
+	lo, hi, sumW, sumX := i.vec(), i.vec(), i.vec(), i.vec()
 	VMOVUPS(at(x, 0), lo)
 	VMOVAPS(lo, hi)
-	zero(sumX2)
-	rows("extent", 32, func(off reg.Register) {
-		v, p := YMM(), YMM()
+	VMOVUPS(at(w, 0), sumW)
+	VMULPS(lo, sumW, sumX)
+	i.rowsAfter("extent", 1, 32, func(off reg.Register) {
+		v, p := i.vec(), i.vec()
 		VMOVUPS(row(x, off), v)
 		VMINPS(lo, v, lo)
 		VMAXPS(hi, v, hi)
-		VMULPS(v, v, p)
-		VADDPS(p, sumX2, sumX2)
+		VMOVUPS(row(w, off), p)
+		VADDPS(p, sumW, sumW)
+		VMULPS(v, p, p)
+		VADDPS(p, sumX, sumX)
 	})
-	typical := sumX2
-	VDIVPS(all(math.Float32bits(32)), sumX2, typical)
-	VSQRTPS(typical, typical)
-	sumW, sumX := YMM(), YMM()
-	zero(sumW)
-	zero(sumX)
-	rows("weights", 32, func(off reg.Register) {
-		v, a := YMM(), YMM()
-		VMOVUPS(row(x, off), v)
-		VANDPS(all(0x7FFFFFFF), v, a)
-		VADDPS(a, typical, a)
-		VMOVUPS(a, row(w, off))
-		VADDPS(a, sumW, sumW)
-		VMULPS(v, a, a)
-		VADDPS(a, sumX, sumX)
-	})
-	none, top := YMM(), YMM()
+	VMOVUPS(sumW, at(fit, 2*i.row()))
+	none, top := i.vec(), i.vec()
 	zero(none)
 	VMINPS(lo, none, lo)
 	VPBROADCASTD(at(tries, 0), top)
+	flat := i.compare(equal, hi, lo)
 
-	inv, scale := YMM(), YMM()
+	inv, scale := i.vec(), i.vec()
 	VBROADCASTSS(at(tries, 4), inv)
 	VSUBPS(lo, hi, scale)
 	VDIVPS(scale, inv, inv)
-	VMOVUPS(all(math.Float32bits(1)), scale)
+	VMOVUPS(i.number(1), scale)
 	VDIVPS(inv, scale, scale)
-	best := YMM()
+	best := i.vec()
 	zero(best)
-	rows("first", 32, func(off reg.Register) {
-		v, l := YMM(), YMM()
+	i.rows("first", 32, func(off reg.Register) {
+		v, l := i.vec(), i.vec()
 		VMOVUPS(row(x, off), v)
 		VSUBPS(lo, v, l)
 		VMULPS(inv, l, l)
-		nearest(l, none, top)
-		VMOVDQU(l, row(q, off))
+		i.nearest(l, none, top)
+		i.store(l, row(q, off))
 		VCVTDQ2PS(l, l)
-		addError(best, l, scale, lo, v, row(w, off))
+		i.addError(best, l, scale, lo, v, row(w, off))
 	})
 
 	ADDQ(U8(8), tries)
 	Label("step")
-	sumL, sumL2, sumXL := YMM(), YMM(), YMM()
+	sumL, sumL2, sumXL := i.vec(), i.vec(), i.vec()
 	zero(sumL)
 	zero(sumL2)
 	zero(sumXL)
 	VSUBPS(lo, hi, inv)
-	dividend := YMM()
+	dividend := i.vec()
 	VBROADCASTSS(at(tries, 0), dividend)
 	VDIVPS(inv, dividend, inv)
-	rows("codes", 32, func(off reg.Register) {
-		v, l, wl := YMM(), YMM(), YMM()
+	i.rows("codes", 32, func(off reg.Register) {
+		v, l, wl := i.vec(), i.vec(), i.vec()
 		VMOVUPS(row(x, off), v)
 		VSUBPS(lo, v, l)
 		VMULPS(inv, l, l)
-		nearest(l, none, top)
-		VMOVDQU(l, row(try, off))
+		i.nearest(l, none, top)
+		i.store(l, row(try, off))
 		VCVTDQ2PS(l, l)
 		VMULPS(row(w, off), l, wl)
 		VADDPS(wl, sumL, sumL)
@@ -126,7 +211,7 @@ func fitK() {
 		VMULPS(wl, v, v)
 		VADDPS(v, sumXL, sumXL)
 	})
-	det, s, m, t := YMM(), YMM(), YMM(), YMM()
+	det, s, m, t := i.vec(), i.vec(), i.vec(), i.vec()
 	VMULPS(sumW, sumL2, det)
 	VMULPS(sumL, sumL, t)
 	VSUBPS(t, det, det)
@@ -138,52 +223,44 @@ func fitK() {
 	VMULPS(sumL, sumXL, t)
 	VSUBPS(t, m, m)
 	VDIVPS(det, m, m)
-	positive := YMM()
-	VCMPPS(greater, none, m, positive)
+	positive := i.compare(greater, m, none)
 	VDIVPS(sumL2, sumXL, t)
-	VBLENDVPS(positive, t, s, s)
-	VANDNPS(m, positive, m)
-	e := YMM()
+	i.blend(positive, t, s)
+	i.clear(positive, m)
+	e := i.vec()
 	zero(e)
-	rows("error", 32, func(off reg.Register) {
-		l, v := YMM(), YMM()
+	i.rows("error", 32, func(off reg.Register) {
+		l, v := i.vec(), i.vec()
 		VCVTDQ2PS(row(try, off), l)
 		VMOVUPS(row(x, off), v)
-		addError(e, l, s, m, v, row(w, off))
+		i.addError(e, l, s, m, v, row(w, off))
 	})
-	better := YMM()
-	VCMPPS(less, best, e, better)
-	VCMPPS(greater, none, det, det)
-	VANDPS(det, better, better)
-	any := GP32()
-	VMOVMSKPS(better, any)
-	TESTL(any, any)
-	JEQ(LabelRef("next"))
-	VBLENDVPS(better, e, best, best)
-	VBLENDVPS(better, s, scale, scale)
-	VBLENDVPS(better, m, lo, lo)
-	rows("keep", 32, func(off reg.Register) {
-		l := YMM()
-		VMOVDQU(row(try, off), l)
-		VPMASKMOVD(l, better, row(q, off))
+	better := i.both(i.compare(less, e, best), i.compare(greater, det, none))
+	i.jumpNone(better, "next")
+	i.blend(better, e, best)
+	i.blend(better, s, scale)
+	i.blend(better, m, lo)
+	i.rows("keep", 32, func(off reg.Register) {
+		l := i.vec()
+		i.load(row(try, off), l)
+		i.keep(better, l, row(q, off))
 	})
 	Label("next")
 	ADDQ(U8(4), tries)
 	DECQ(steps)
 	JNZ(LabelRef("step"))
 
-	// Where all elements are equal there is no scale.
-	VCMPPS(equal, lo, hi, t)
-	VANDNPS(scale, t, scale)
+	// Where all elements were equal there is no scale.
+	i.clear(flat, scale)
 	VMOVUPS(scale, at(fit, 0))
-	VXORPS(all(0x80000000), lo, lo)
-	VMOVUPS(lo, at(fit, 32))
+	VXORPS(i.all(0x80000000), lo, lo)
+	VMOVUPS(lo, at(fit, i.row()))
 	VZEROUPPER()
 	RET()
 }
 
 // addError adds w·(scale·l + lo − v)² to sum.
-func addError(sum, l, scale, lo, v reg.VecVirtual, w Mem) {
+func (i isa) addError(sum, l, scale, lo, v reg.VecVirtual, w Mem) {
 	VMULPS(scale, l, l)
 	VADDPS(lo, l, l)
 	VSUBPS(v, l, l)
@@ -192,50 +269,50 @@ func addError(sum, l, scale, lo, v reg.VecVirtual, w Mem) {
 	VADDPS(l, sum, sum)
 }
 
-// fit6 is the search of Q6_K.
-func fit6() {
-	TEXT("fit6AVX2", NOSPLIT, "func(x, w *float32, q, try *int32, tries *float32, steps int, scales *float32)")
-	Pragma("noescape")
-	Doc("fit6AVX2 is fit6 for 8 sub-blocks at once. x has 16 rows, and so have q and try,",
-		"which is overwritten, and w twice as many, which are too. tries has the dividends",
-		"of the steps. scales gets 8 scales.")
-	x, w, q, try, tries, steps, scales := param("x"), param("w"), param("q"), param("try"), param("tries"), param("steps"), param("scales")
-	most, mostAbs := YMM(), YMM()
+// fitSymmetric is the search of Q6_K, and of Q4_0 and Q5_0 with weights.
+func (i isa) fitSymmetric() {
+	i.begin("fitSymmetric", "x, w, wx *float32, bytes int, q, try *int32, tries *float32, steps int, scales *float32",
+		"is fitSymmetric for a sub-block in each lane. The rows of each array",
+		"together have so many bytes. wx and try are overwritten. tries begins with the",
+		"smallest code and the largest, as integers; the dividends of the steps follow.",
+		"scales gets a row of them.")
+	x, w, wx, bytes := param("x"), param("w"), param("wx"), param("bytes")
+	q, try, tries, steps, scales := param("q"), param("try"), param("tries"), param("steps"), param("scales")
+	most, mostAbs := i.vec(), i.vec()
 	zero(most)
 	zero(mostAbs)
-	rows("extent", 16, func(off reg.Register) {
-		v, a, m := YMM(), YMM(), YMM()
+	i.rowsUpTo("extent", 0, bytes, func(off reg.Register) {
+		v, a := i.vec(), i.vec()
 		VMOVUPS(row(x, off), v)
-		VANDPS(all(0x7FFFFFFF), v, a)
-		VCMPPS(greater, mostAbs, a, m)
-		VBLENDVPS(m, v, most, most)
-		VBLENDVPS(m, a, mostAbs, mostAbs)
-		VMULPS(v, v, a)
-		VMOVUPS(a, row(w, off))
-		VMULPS(v, a, a)
-		VMOVUPS(a, row(w, off).Offset(16*32))
+		VANDPS(i.all(0x7FFFFFFF), v, a)
+		m := i.compare(greater, a, mostAbs)
+		i.blend(m, v, most)
+		i.blend(m, a, mostAbs)
+		VMULPS(row(w, off), v, v)
+		VMOVUPS(v, row(wx, off))
 	})
-	least, top, none := YMM(), YMM(), YMM()
-	VMOVDQU(all(0xFFFFFFE0), least)
-	VMOVDQU(all(31), top)
+	least, top, none := i.vec(), i.vec(), i.vec()
+	VPBROADCASTD(at(tries, 0), least)
+	VPBROADCASTD(at(tries, 4), top)
+	ADDQ(U8(8), tries)
 	zero(none)
-	scale, best := YMM(), YMM()
+	scale, best := i.vec(), i.vec()
 	zero(scale)
 	zero(best)
 	sums := func(label string, to reg.Register) (sumXL, sumL2 reg.VecVirtual) {
-		sumXL, sumL2 = YMM(), YMM()
+		sumXL, sumL2 = i.vec(), i.vec()
 		zero(sumXL)
 		zero(sumL2)
-		inv := YMM()
+		inv := i.vec()
 		VBROADCASTSS(at(tries, 0), inv)
 		VDIVPS(most, inv, inv)
-		rows(label, 16, func(off reg.Register) {
-			l, p := YMM(), YMM()
+		i.rowsUpTo(label, 0, bytes, func(off reg.Register) {
+			l, p := i.vec(), i.vec()
 			VMULPS(row(x, off), inv, l)
-			nearest(l, least, top)
-			VMOVDQU(l, row(to, off))
+			i.nearest(l, least, top)
+			i.store(l, row(to, off))
 			VCVTDQ2PS(l, l)
-			VMULPS(row(w, off).Offset(16*32), l, p)
+			VMULPS(row(wx, off), l, p)
 			VADDPS(p, sumXL, sumXL)
 			VMULPS(row(w, off), l, p)
 			VMULPS(l, p, p)
@@ -244,33 +321,27 @@ func fit6() {
 		return sumXL, sumL2
 	}
 	sumXL, sumL2 := sums("first", q)
-	m := YMM()
-	VCMPPS(equal, none, sumL2, m)
+	m := i.compare(equal, sumL2, none)
 	VDIVPS(sumL2, sumXL, scale)
-	VANDNPS(scale, m, scale)
+	i.clear(m, scale)
 	VMULPS(sumXL, scale, best)
 	ADDQ(U8(4), tries)
 
 	Label("step")
 	sumXL, sumL2 = sums("codes", try)
-	better, t, u := YMM(), YMM(), YMM()
-	VCMPPS(greater, none, sumL2, better)
+	t, u := i.vec(), i.vec()
 	VMULPS(sumXL, sumXL, t)
 	VMULPS(sumL2, best, u)
-	VCMPPS(greater, u, t, t)
-	VANDPS(t, better, better)
-	any := GP32()
-	VMOVMSKPS(better, any)
-	TESTL(any, any)
-	JEQ(LabelRef("next"))
+	better := i.both(i.compare(greater, sumL2, none), i.compare(greater, t, u))
+	i.jumpNone(better, "next")
 	VDIVPS(sumL2, sumXL, t)
-	VBLENDVPS(better, t, scale, scale)
+	i.blend(better, t, scale)
 	VMULPS(sumXL, t, t)
-	VBLENDVPS(better, t, best, best)
-	rows("keep", 16, func(off reg.Register) {
-		l := YMM()
-		VMOVDQU(row(try, off), l)
-		VPMASKMOVD(l, better, row(q, off))
+	i.blend(better, t, best)
+	i.rowsUpTo("keep", 0, bytes, func(off reg.Register) {
+		l := i.vec()
+		i.load(row(try, off), l)
+		i.keep(better, l, row(q, off))
 	})
 	Label("next")
 	ADDQ(U8(4), tries)
@@ -278,29 +349,27 @@ func fit6() {
 	JNZ(LabelRef("step"))
 
 	// What is next to nothing has no scale and the lowest codes.
-	small := YMM()
-	VCMPPS(less, all(math.Float32bits(1e-15)), mostAbs, small)
-	VANDNPS(scale, small, scale)
+	small := i.compareTo(less, mostAbs, i.number(1e-15))
+	i.clear(small, scale)
 	VMOVUPS(scale, at(scales, 0))
-	rows("small", 16, func(off reg.Register) {
-		VPMASKMOVD(least, small, row(q, off))
+	i.rowsUpTo("small", 0, bytes, func(off reg.Register) {
+		i.keep(small, least, row(q, off))
 	})
 	VZEROUPPER()
 	RET()
 }
 
 // recode rounds once more, by the scales as they are stored.
-func recode() {
-	TEXT("recodeAVX2", NOSPLIT, "func(x *float32, rows int, scales, offsets *float32, q *int32, least, most int)")
-	Pragma("noescape")
-	Doc("recodeAVX2 sets the codes q of rows of 8 lanes to (x + offset)/scale, rounded and",
+func (i isa) recode() {
+	i.begin("recode", "x *float32, rows int, scales, offsets *float32, q *int32, least, most int",
+		"sets the codes q of rows to (x + offset)/scale of their lanes, rounded and",
 		"kept between least and most, except in lanes whose scale is 0.")
 	x, n, scales, offsets, q := param("x"), param("rows"), param("scales"), param("offsets"), param("q")
-	scale, offset, has, least, most := YMM(), YMM(), YMM(), YMM(), YMM()
+	scale, offset, none, least, most := i.vec(), i.vec(), i.vec(), i.vec(), i.vec()
 	VMOVUPS(at(scales, 0), scale)
 	VMOVUPS(at(offsets, 0), offset)
-	zero(has)
-	VCMPPS(U8(0x04), has, scale, has) // not equal, or NaN
+	zero(none)
+	has := i.compare(U8(0x04), scale, none) // not equal, or NaN
 	for _, p := range []struct {
 		name string
 		to   reg.VecVirtual
@@ -310,13 +379,13 @@ func recode() {
 		VPBROADCASTD(lane, p.to)
 	}
 	Label("row")
-	v := YMM()
+	v := i.vec()
 	VADDPS(at(x, 0), offset, v)
 	VDIVPS(scale, v, v)
-	nearest(v, least, most)
-	VPMASKMOVD(v, has, at(q, 0))
-	ADDQ(U8(32), x)
-	ADDQ(U8(32), q)
+	i.nearest(v, least, most)
+	i.keep(has, v, at(q, 0))
+	ADDQ(U8(i.row()), x)
+	ADDQ(U8(i.row()), q)
 	DECQ(n)
 	JNZ(LabelRef("row"))
 	VZEROUPPER()

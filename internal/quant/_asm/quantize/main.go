@@ -2,9 +2,9 @@
 // through "go generate" in that package, which calls it once for each part.
 //
 // blocks32.go describes the formats of 32 elements, whose blocks are computed one
-// after the other; fit.go the searches for scales of the K formats, which work on
-// eight sub-blocks at once, one in each lane; measure.go
-// what quantizing has done.
+// after the other; fit.go the searches for scales, of the K formats and of all with
+// weights, which work on eight or sixteen sub-blocks at once, one in each lane
+// (lanes.go); measure.go what quantizing has done.
 package main
 
 import (
