@@ -63,15 +63,19 @@ func ReadAnnotations(r io.Reader, source string) ([]*Judged, error) {
 }
 
 // AnnotationReader reads one file after the other with less effort than
-// ReadAnnotations: it keeps its memory. It is for one goroutine at a time.
-type AnnotationReader struct{ buf bytes.Buffer }
+// ReadAnnotations: it keeps its memory, and instructions that it has seen. It
+// is for one goroutine at a time.
+type AnnotationReader struct {
+	buf          bytes.Buffer
+	instructions map[string]string // by what stands in files
+}
 
 // Read is ReadAnnotations.
 func (a *AnnotationReader) Read(r io.Reader, source string) ([]*Judged, error) {
 	b, err := readAll(&a.buf, r)
 	var sets []*Judged
 	if err == nil {
-		sets, err = collect(b, source)
+		sets, err = a.collect(b, source)
 	}
 	if err == nil && len(sets) == 0 {
 		err = errors.New("no rows")
@@ -82,13 +86,36 @@ func (a *AnnotationReader) Read(r io.Reader, source string) ([]*Judged, error) {
 	return sets, nil
 }
 
+// instruction is the value of t.
+func (a *AnnotationReader) instruction(t text) (string, error) {
+	if v, ok := a.instructions[string(t.raw)]; ok {
+		return v, nil
+	}
+	v, err := t.decode()
+	if err != nil {
+		return "", err
+	}
+	if a.instructions == nil {
+		a.instructions = map[string]string{}
+	}
+	a.instructions[string(t.raw)] = v
+	return v, nil
+}
+
 // collected is a set as it is read.
 type collected struct {
 	*Judged
-	first map[string][]rawRow // by instruction
+	last map[string]int // the last row with an instruction
+	kept []keptRow
 }
 
-func collect(b []byte, source string) ([]*Judged, error) {
+// keptRow is what a row's repetition would have too.
+type keptRow struct {
+	output1, output2 text
+	before           int // the row before with the same instruction, −1 if there is none
+}
+
+func (a *AnnotationReader) collect(b []byte, source string) ([]*Judged, error) {
 	var out []*Judged
 	sets := map[[3]string]*collected{}
 	var last *collected // the set of the row before
@@ -109,36 +136,34 @@ func collect(b []byte, source string) ([]*Judged, error) {
 			}
 			names = now
 			if last = sets[k]; last == nil {
-				last = &collected{&Judged{Source: source, Judge: k[0], Baseline: k[1], Model: k[2]}, map[string][]rawRow{}}
+				last = &collected{Judged: &Judged{Source: source, Judge: k[0], Baseline: k[1], Model: k[2]}, last: map[string]int{}}
 				sets[k] = last
 				out = append(out, last.Judged)
 			}
 		}
-		instruction, err := r.instruction.decode()
+		instruction, err := a.instruction(r.instruction)
 		if err != nil {
 			return err
 		}
-		for _, o := range last.first[instruction] {
-			if same, err := o.sameOutputs(r); same || err != nil {
+		before, again := last.last[instruction]
+		if !again {
+			before = -1
+		}
+		for i := before; i >= 0; i = last.kept[i].before {
+			if same, err := last.kept[i].sameOutputs(r); same || err != nil {
 				return err
 			}
 		}
-		last.first[instruction] = append(last.first[instruction], *r)
-		c := Comparison{Instruction: instruction, Index: -1, Preference: r.preference}
-		if c.LenBaseline, err = r.output1.runes(); err != nil {
-			return err
-		}
-		if c.LenModel, err = r.output2.runes(); err != nil {
-			return err
-		}
-		last.Rows = append(last.Rows, c)
+		last.last[instruction] = len(last.kept)
+		last.kept = append(last.kept, keptRow{r.output1, r.output2, before})
+		last.Rows = append(last.Rows, Comparison{Instruction: instruction, Index: -1, Preference: r.preference, LenBaseline: r.output1.runes, LenModel: r.output2.runes})
 		return nil
 	})
 	return out, err
 }
 
 // sameOutputs tells whether two rows have the same outputs.
-func (r *rawRow) sameOutputs(o *rawRow) (bool, error) {
+func (r *keptRow) sameOutputs(o *rawRow) (bool, error) {
 	for _, pair := range [][2]text{{r.output1, o.output1}, {r.output2, o.output2}} {
 		if bytes.Equal(pair[0].raw, pair[1].raw) {
 			continue

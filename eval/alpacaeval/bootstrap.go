@@ -114,23 +114,26 @@ func (b Bootstrap) LCInterval(ctx context.Context, j *Judged, ref *Reference, op
 // resampler fits draws of a model's rows.
 type resampler struct {
 	p      *problem
-	rows   []Comparison
+	all    []Comparison
 	start  []float64 // the weights of all rows
 	c      float64
 	counts []int
 	fit    *fit
+	gamed  totals
+	drawn  rows // gamed rows, then those that were drawn
 	delta  []float64
 }
 
 func newResampler(p *problem, j *Judged, lc LC) *resampler {
-	r := &resampler{p: p, rows: j.Rows, c: lc.C, counts: make([]int, len(j.Rows)), fit: newFit(len(p.x), p.gamed+len(j.Rows))}
+	r := &resampler{p: p, all: j.Rows, c: lc.C, counts: make([]int, len(j.Rows)), fit: newFit(p.use), drawn: newRows(p.gamed + len(j.Rows))}
 	r.start = []float64{lc.Weights.Tanh, lc.Weights.Difficulty, lc.Weights.Intercept}
 	if p.glm == Minimal {
 		r.start = []float64{lc.Weights.Tanh, lc.Weights.Intercept}
 	}
-	for k := range p.x {
-		copy(r.fit.x[k], p.x[k][:p.gamed])
+	for i := range p.gamed {
+		r.drawn.add(p.x[0][i], p.x[1][i], p.x[2][i], p.a[i], p.b[i])
 	}
+	r.gamed = r.drawn.totals()
 	r.delta, _ = lengthDifferences(j.Rows)
 	return r
 }
@@ -148,26 +151,24 @@ func (r *resampler) rate() float64 {
 		squares += float64(k) * (r.delta[i] - mean) * (r.delta[i] - mean)
 	}
 	sd := math.Sqrt(squares / (n - 1))
-	f, features := r.fit, len(r.p.x)
-	for i := range r.p.gamed {
-		f.a[i], f.b[i] = r.c*r.p.a[i], r.c*r.p.b[i]
-	}
-	at := r.p.gamed
+	r.drawn = r.drawn.part(0, r.p.gamed)
 	for i, k := range r.counts {
-		y, ok := Valid(r.rows[i].Preference)
+		y, ok := Valid(r.all[i].Preference)
 		if k == 0 || !ok {
 			continue
 		}
-		f.x[0][at] = standardized(r.delta[i], sd)
+		d := 0.0
 		if r.p.difficulty != nil {
-			f.x[1][at] = r.p.difficulty[i]
+			d = r.p.difficulty[i]
 		}
-		f.x[features-1][at] = 1
-		f.a[at], f.b[at] = r.c*float64(k)*(y-1), r.c*float64(k)*(2-y)
-		at++
+		r.drawn.add(standardized(r.delta[i], sd), d, 1, float64(k)*(y-1), float64(k)*(2-y))
 	}
-	if !f.refine(at, r.start) {
-		f.solve(at, gridSeeds[0])
+	f := r.fit
+	f.on(r.drawn.part(r.p.gamed, r.drawn.n()))
+	f.rows = r.drawn
+	f.totals.add(&r.gamed)
+	if !f.refine(r.c, r.start) {
+		f.solve(r.c, gridSeeds[0])
 	}
 	w := r.p.weights(f.w)
 	sum := 0.0
@@ -183,11 +184,10 @@ func (r *resampler) rate() float64 {
 	return 100 * sum / n
 }
 
-// refine goes from weights near the optimum to it, and tells whether it
-// arrived.
-func (f *fit) refine(n int, start []float64) bool {
+// refine goes from weights near the optimum at strength c to it, and tells
+// whether it arrived.
+func (f *fit) refine(c float64, start []float64) bool {
 	copy(f.w, start)
 	f.random = judge.NewTwister(gridSeeds[0])
-	f.fused = len(f.w) == 3 && f.cut(n)
-	return f.newton(n, 1, 1e-3)
+	return f.newton(c, 1e-3)
 }

@@ -93,7 +93,7 @@ func (j *Judged) Place(align Align, ref *Reference) error {
 		return nil
 	}
 	var unknown, twice []string
-	at := make(map[int]int, len(j.Rows))
+	at := make([]int, len(ref.Difficulty)) // the row of an instruction, from 1
 	for i := range j.Rows {
 		r := &j.Rows[i]
 		if r.Index < 0 {
@@ -110,10 +110,10 @@ func (j *Judged) Place(align Align, ref *Reference) error {
 			unknown = append(unknown, fmt.Sprintf("row %d (instruction %d of %d)", i, r.Index, len(ref.Difficulty)))
 			continue
 		}
-		if first, ok := at[r.Index]; ok {
-			twice = append(twice, fmt.Sprintf("rows %d and %d (%s)", first, i, short(r.Instruction)))
+		if first := at[r.Index]; first > 0 {
+			twice = append(twice, fmt.Sprintf("rows %d and %d (%s)", first-1, i, short(r.Instruction)))
 		}
-		at[r.Index] = i
+		at[r.Index] = i + 1
 	}
 	switch {
 	case len(unknown) > 0:

@@ -19,26 +19,25 @@ const nearTie = 5e-6
 // the best; among those, liblinear's own fits decide.
 func (p *problem) choose(rule Folds) float64 {
 	grid := Grid()
-	fold := rule.deal(p.n)
-	var in []int
-	if mean, ok := p.scores(fold, grid, p.followOptimum); ok {
+	d := p.deal(rule)
+	all := make([]int, len(grid))
+	for g := range all {
+		all[g] = g
+	}
+	in := all
+	if mean, ok := d.scores(grid, all, followOptimum); ok {
 		best := slices.Max(mean)
+		in = in[:0]
 		for g := range grid {
 			if mean[g] >= best-nearTie {
 				in = append(in, g)
 			}
 		}
-	} else {
-		for g := range grid {
-			in = append(in, g)
-		}
 	}
 	if len(in) == 1 {
 		return grid[in[0]]
 	}
-	mean, _ := p.scores(fold, grid, func(f *fit, train []int, grid []float64) ([][]float64, bool) {
-		return p.solveThese(f, train, grid, in), true
-	})
+	mean, _ := d.scores(grid, in, solveThese)
 	best := in[0]
 	for _, g := range in {
 		if mean[g] > mean[best] {
@@ -48,87 +47,90 @@ func (p *problem) choose(rule Folds) float64 {
 	return grid[best]
 }
 
-// scores are the mean held-out scores; fits gives the weights at every C of the
-// rows in train, nil where they are not wanted, and whether it could.
-func (p *problem) scores(fold []int, grid []float64, fits func(f *fit, train []int, grid []float64) ([][]float64, bool)) ([]float64, bool) {
-	mean := make([]float64, len(grid))
-	f := newFit(len(p.x), p.n)
-	train, test := make([]int, 0, p.n), make([]int, 0, p.n)
-	for k := range foldCount {
-		train, test = train[:0], test[:0]
+// dealt holds the rows of a problem twice, fold after fold, so that those in a
+// fold lie together, and those in all others do.
+type dealt struct {
+	rows
+	use  []int
+	from [2*foldCount + 1]int // where a fold begins
+	each [foldCount]totals
+}
+
+func (p *problem) deal(rule Folds) *dealt {
+	fold := rule.deal(p.n())
+	d := &dealt{rows: newRows(2 * p.n()), use: p.use}
+	for k := range 2 * foldCount {
 		for r, in := range fold {
-			if in == k {
-				test = append(test, r)
-			} else {
-				train = append(train, r)
+			if in == k%foldCount {
+				d.add(p.x[0][r], p.x[1][r], p.x[2][r], p.a[r], p.b[r])
 			}
 		}
-		for j := range p.x {
-			for i, r := range train {
-				f.x[j][i] = p.x[j][r]
-			}
+		d.from[k+1] = d.n()
+	}
+	for k := range d.each {
+		fold := d.fold(k)
+		d.each[k] = fold.totals()
+	}
+	return d
+}
+
+func (d *dealt) fold(k int) rows { return d.part(d.from[k], d.from[k+1]) }
+
+// leave makes f be of all folds but k.
+func (d *dealt) leave(f *fit, k int) {
+	f.rows, f.totals = d.part(d.from[k+1], d.from[k+foldCount]), totals{}
+	for i := range d.each {
+		if i != k {
+			f.totals.add(&d.each[i])
 		}
-		ws, ok := fits(f, train, grid)
-		if !ok {
+	}
+}
+
+// scores are the mean held-out scores at some C of the grid, 0 at the others.
+// fits calls score after each fit of the rows of f, and tells whether it could.
+func (d *dealt) scores(grid []float64, in []int, fits func(f *fit, grid []float64, in []int, score func(g int)) bool) ([]float64, bool) {
+	mean := make([]float64, len(grid))
+	f := newFit(d.use)
+	for k := range foldCount {
+		d.leave(f, k)
+		test := d.fold(k)
+		if !fits(f, grid, in, func(g int) { mean[g] += test.score(f.spread(f.w)) / foldCount }) {
 			return nil, false
-		}
-		for g, w := range ws {
-			if w != nil {
-				mean[g] += p.score(w, test, f.powers) / foldCount
-			}
 		}
 	}
 	return mean, true
 }
 
-// solveThese fits as liblinear does, at some C of the grid.
-func (p *problem) solveThese(f *fit, train []int, grid []float64, in []int) [][]float64 {
-	out := make([][]float64, len(grid))
+// solveThese fits as liblinear does.
+func solveThese(f *fit, grid []float64, in []int, score func(g int)) bool {
 	for _, g := range in {
-		for i, r := range train {
-			f.a[i], f.b[i] = grid[g]*p.a[r], grid[g]*p.b[r]
-		}
-		f.solve(len(train), gridSeeds[g])
-		out[g] = slices.Clone(f.w)
+		f.solve(grid[g], gridSeeds[g])
+		score(g)
 	}
-	return out
+	return true
 }
 
 // followOptimum goes from the optimum at one C to that at the next by Newton's
 // method.
-func (p *problem) followOptimum(f *fit, train []int, grid []float64) ([][]float64, bool) {
-	out := make([][]float64, len(grid))
+func followOptimum(f *fit, grid []float64, in []int, score func(g int)) bool {
 	f.random = judge.NewTwister(gridSeeds[0])
 	clear(f.w)
-	for i, r := range train {
-		f.a[i], f.b[i] = p.a[r], p.b[r]
-	}
-	f.fused = len(p.x) == 3 && f.cut(len(train))
-	for g, c := range grid {
-		if !f.newton(len(train), c, 2e-3) {
-			return nil, false
+	for _, g := range in {
+		if !f.newton(grid[g], 2e-3) {
+			return false
 		}
-		out[g] = slices.Clone(f.w)
+		score(g)
 	}
-	return out, true
+	return true
 }
 
-// newton goes from f.w to the optimum at strength c, with rows weighted before
-// c, until a step is smaller than near, and tells whether it arrived: what is
+// newton goes from f.w to the optimum at strength c until a step is smaller than near, and tells whether it arrived: what is
 // left is of the order of near².
-func (f *fit) newton(n int, c, near float64) bool {
+func (f *fit) newton(c, near float64) bool {
 	const steps, goal = 30, 1e-10
 	for range steps {
-		if !f.fused || !f.slopeAt3() {
-			f.exponentials(n)
-			f.differentiate(n)
-		}
-		for j := range f.grad {
-			f.grad[j] *= c
-			for k := range f.gram[j] {
-				f.gram[j][k] *= c
-			}
-		}
+		s := f.slope(f.w)
+		f.differentiate(&s, c)
 		if !f.jump() {
 			copy(f.u, f.w)
 			for j := range f.idx {
@@ -217,28 +219,26 @@ func (f *fit) jump() bool {
 
 // score is the weighted log-likelihood of rows, divided by their number.
 // Probabilities are kept at least 1e−15 from 0 and 1.
-func (p *problem) score(w []float64, rows []int, powers *expTable) float64 {
-	const least, near = 1e-15, 34
+func (r *rows) score(w [3]float64) float64 {
+	const least, near, run = 1e-15, 34, 16
 	sum, product, weight := 0.0, 1.0, 0.0
-	for i, r := range rows {
-		z := 0.0
-		for j := range w {
-			z += w[j] * p.x[j][r]
-		}
-		a, b := p.a[r], p.b[r]
+	n := len(r.c)
+	x0, x1, x2, a, b := r.x[0][:n], r.x[1][:n], r.x[2][:n], r.a[:n], r.b[:n]
+	for i, c := range r.c {
+		z := w[0]*x0[i] + w[1]*x1[i] + w[2]*x2[i]
 		if !(math.Abs(z) < near) {
 			q := min(max(sigmoid(z), least), 1-least)
-			sum += a*math.Log(q) + b*math.Log(1-q)
+			sum += a[i]*math.Log(q) + b[i]*math.Log(1-q)
 			continue
 		}
 		// a log q + b (log q − z), the logarithms of rows with the same weight
 		// taken together: log q is −log(1 + e^−z).
-		if c := a + b; math.Abs(c-weight) > 1e-12*weight || i%run == 0 {
+		if math.Abs(c-weight) > 1e-12*weight || i%run == 0 {
 			sum -= weight * math.Log(product)
 			product, weight = 1, c
 		}
 		product *= 1 + powers.one(-z)
-		sum -= b * z
+		sum -= b[i] * z
 	}
-	return (sum - weight*math.Log(product)) / float64(max(len(rows), 1))
+	return (sum - weight*math.Log(product)) / float64(max(n, 1))
 }

@@ -26,17 +26,15 @@ func TestChoose(t *testing.T) {
 	compare := func(problems []*problem) (worst float64) {
 		for _, p := range problems {
 			for _, rule := range []Folds{Introsort, Mod5} {
-				fold := rule.deal(p.n)
-				want, _ := p.scores(fold, Grid(), func(f *fit, train []int, grid []float64) ([][]float64, bool) {
-					return p.solveThese(f, train, grid, all), true
-				})
+				d := p.deal(rule)
+				want, _ := d.scores(Grid(), all, solveThese)
 				best := slices.Index(want, slices.Max(want))
 				if got := p.choose(rule); got != Grid()[best] {
-					t.Errorf("%s, %d rows, %s: C = %v, want %v", p.glm, p.n, rule, got, Grid()[best])
+					t.Errorf("%s, %d rows, %s: C = %v, want %v", p.glm, p.n(), rule, got, Grid()[best])
 				}
-				optimum, ok := p.scores(fold, Grid(), p.followOptimum)
+				optimum, ok := d.scores(Grid(), all, followOptimum)
 				if !ok {
-					t.Errorf("%s, %d rows, %s: lost the optimum", p.glm, p.n, rule)
+					t.Errorf("%s, %d rows, %s: lost the optimum", p.glm, p.n(), rule)
 					continue
 				}
 				// How much liblinear's best leads by, and follows by there.

@@ -2,11 +2,13 @@ package alpacaeval
 
 import "math"
 
-// expTable holds 2^(i/256). Exponentials are what a fit spends its time on.
+// expTable holds 2^(i/256).
 type expTable [256]float64
 
-func newExpTable() *expTable {
-	t := new(expTable)
+// powers never changes.
+var powers = newExpTable()
+
+func newExpTable() (t expTable) {
 	for i := range t {
 		t[i] = math.Exp2(float64(i) / 256)
 	}
@@ -23,7 +25,7 @@ const (
 // expMost is the largest exponent that one is good for.
 const expMost = 700
 
-// one is e^x, for |x| < expMost within 1e−15 of it. It has to stay small
+// one is e^x, for |x| ≤ expMost within 1e−15 of it. It has to stay small
 // enough to be inlined.
 func (t *expTable) one(x float64) float64 {
 	n := x*expScale + expRound
@@ -32,16 +34,4 @@ func (t *expTable) one(x float64) float64 {
 	x = x - n*expHigh - n*expLow // |x| ≤ ln 2 / 512
 	s := t[k&255]
 	return math.Float64frombits(math.Float64bits(s+s*x*(1+x*(0.5+x*(1.0/6+x*(1.0/24))))) + k>>8<<52)
-}
-
-// exp sets e_i to e^x_i, to that of math.Exp where one is not good for x_i.
-func (t *expTable) exp(e, x []float64) {
-	e = e[:len(x)]
-	for i, v := range x {
-		if v > -expMost && v < expMost {
-			e[i] = t.one(v)
-		} else {
-			e[i] = math.Exp(v)
-		}
-	}
 }

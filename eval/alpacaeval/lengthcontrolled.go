@@ -95,13 +95,14 @@ func LengthControlled(j *Judged, ref *Reference, opt LCOptions) (LC, error) {
 		}
 		lc.C = p.choose(lc.Folds)
 	}
-	f := newFit(len(p.x), p.n)
-	p.solve(f, lc.C)
+	f := newFit(p.use)
+	f.on(p.rows)
+	f.solve(lc.C, gridSeeds[0])
 	lc.Weights = p.weights(f.w)
 	lc.Predictions = p.predict(lc.Weights)
 	lc.WinRate, lc.StandardError = percent(lc.Predictions)
 	for _, c := range neighbours(lc.C) {
-		p.solve(f, c)
+		f.solve(c, gridSeeds[0])
 		rate, _ := percent(p.predict(p.weights(f.w)))
 		lc.Neighbours = append(lc.Neighbours, AtC{c, rate})
 	}
@@ -131,18 +132,17 @@ func neighbours(c float64) []float64 {
 
 // problem holds the training rows of a fit, gamed rows first.
 type problem struct {
+	rows
 	glm        GLM
-	self       bool        // the baseline against itself: nothing to fit
-	n          int         // training rows
-	gamed      int         // of which gamed
-	x          [][]float64 // columns, (features, n)
-	a, b       []float64   // weights as success and failure, before C, (n)
-	difficulty []float64   // of all of the model's rows, (rows); nil for Minimal
-	rows       int
+	self       bool      // the baseline against itself: nothing to fit
+	gamed      int       // rows that are gamed
+	use        []int     // columns that have a weight
+	difficulty []float64 // of all of the model's rows, (all); nil for Minimal
+	all        int       // rows of the model, with a judgment or without
 }
 
 func newProblem(j *Judged, ref *Reference, opt LCOptions) (*problem, error) {
-	p := &problem{glm: opt.GLM, rows: len(j.Rows)}
+	p := &problem{glm: opt.GLM, all: len(j.Rows), use: []int{0, 1, 2}}
 	if p.glm == "" {
 		p.glm = V1
 	}
@@ -170,26 +170,18 @@ func newProblem(j *Judged, ref *Reference, opt LCOptions) (*problem, error) {
 			p.difficulty[i] = ref.Difficulty[r.Index]
 		}
 	}
-	features := 3
 	if p.glm == Minimal {
-		features = 2
+		p.use = []int{0, 2}
 	}
-	p.x = make([][]float64, features)
-	add := func(tanh, difficulty, intercept, success, failure float64) {
-		p.x[0] = append(p.x[0], tanh)
-		if p.glm != Minimal {
-			p.x[1] = append(p.x[1], difficulty)
-		}
-		p.x[features-1] = append(p.x[features-1], intercept)
-		p.a, p.b = append(p.a, success), append(p.b, failure)
-		p.n++
+	if p.glm == V1 {
+		p.gamed = len(opt.Gamed.Preference)
 	}
+	p.rows = newRows(p.gamed + len(j.Rows))
 	if p.glm == V1 {
 		const s = gamedWeight / gamedModels
 		for i, y := range opt.Gamed.Preference {
-			add(opt.Gamed.Tanh[i], opt.Gamed.Difficulty[i], 0, s*y, s*(1-y))
+			p.add(opt.Gamed.Tanh[i], opt.Gamed.Difficulty[i], 0, s*y, s*(1-y))
 		}
-		p.gamed = p.n
 	}
 	delta, sd := lengthDifferences(j.Rows)
 	p.self = true
@@ -203,9 +195,9 @@ func newProblem(j *Judged, ref *Reference, opt LCOptions) (*problem, error) {
 		if p.difficulty != nil {
 			d = p.difficulty[i]
 		}
-		add(standardized(delta[i], sd), d, 1, y-1, 2-y)
+		p.add(standardized(delta[i], sd), d, 1, y-1, 2-y)
 	}
-	if p.n == p.gamed {
+	if p.n() == p.gamed {
 		return fail("no comparison has a judgment")
 	}
 	return p, nil
@@ -238,17 +230,6 @@ func standardized(delta, sd float64) float64 {
 	return math.Tanh(delta / sd)
 }
 
-// solve fits all rows at C.
-func (p *problem) solve(f *fit, c float64) {
-	for j := range p.x {
-		copy(f.x[j], p.x[j])
-	}
-	for r := range p.n {
-		f.a[r], f.b[r] = c*p.a[r], c*p.b[r]
-	}
-	f.solve(p.n, gridSeeds[0])
-}
-
 func (p *problem) weights(w []float64) Weights {
 	if p.glm == Minimal {
 		return Weights{Tanh: w[0], Intercept: w[1]}
@@ -258,7 +239,7 @@ func (p *problem) weights(w []float64) Weights {
 
 // predict are the probabilities at equal length, for every row.
 func (p *problem) predict(w Weights) []float64 {
-	out := make([]float64, p.rows)
+	out := make([]float64, p.all)
 	for i := range out {
 		z := w.Intercept
 		if p.difficulty != nil {

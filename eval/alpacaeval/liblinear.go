@@ -19,24 +19,15 @@ import (
 // Columns being few, the inner problem is solved on their Gram matrix, which
 // gives liblinear's steps up to rounding.
 type fit struct {
-	x    [][]float64 // columns, (features, rows)
-	a, b []float64   // (rows), none below 0
-
-	e        []float64 // e^z, (rows)
-	q        []float64 // change of z, (rows)
-	grown    []float64 // e^(z + q), (rows)
-	w, u     []float64 // (features)
-	v        []float64 // their difference, (features)
-	norm     float64   // |w|
-	grad     []float64 // (features)
-	gram     [][]float64
-	idx      []int
-	next     slope // where the step that was taken led
-	ahead    bool  // it has been set as grad and gram
-	fused    bool  // the rows are cut into segments
-	segments []segment
-	powers   *expTable
-	random   *judge.Twister
+	rows
+	totals
+	use    []int     // the columns that have a weight
+	w, u   []float64 // (features)
+	norm   float64   // |w|
+	grad   []float64 // (features)
+	gram   [][]float64
+	idx    []int
+	random *judge.Twister
 }
 
 const (
@@ -48,54 +39,41 @@ const (
 	sufficient      = 0.01
 )
 
-// newFit makes room for problems of up to rows rows.
-func newFit(features, rows int) *fit {
+// newFit is for fits of rows of which use are the columns that have a weight.
+func newFit(use []int) *fit {
+	features := len(use)
 	f := &fit{
-		x: make([][]float64, features),
-		a: make([]float64, rows), b: make([]float64, rows),
-		e: make([]float64, rows), q: make([]float64, rows), grown: make([]float64, rows),
-		w: make([]float64, features), u: make([]float64, features), v: make([]float64, features), grad: make([]float64, features),
-		gram: make([][]float64, features), idx: make([]int, features), powers: newExpTable(),
+		use: use, w: make([]float64, features), u: make([]float64, features), grad: make([]float64, features),
+		gram: make([][]float64, features), idx: make([]int, features),
 	}
 	for j := range features {
-		f.x[j] = make([]float64, rows)
 		f.gram[j] = make([]float64, features)
 	}
 	return f
 }
 
-// solve fits the first n rows. The order in which coordinates are visited
-// comes from seed. The result is f.w.
-func (f *fit) solve(n int, seed uint32) {
+// on makes f be of rows r.
+func (f *fit) on(r rows) { f.rows, f.totals = r, r.totals() }
+
+// solve fits with weights a and b of rows times c. The order in which
+// coordinates are visited comes from seed. The result is f.w.
+func (f *fit) solve(c float64, seed uint32) {
 	f.random = judge.NewTwister(seed)
 	features := len(f.w)
-	copies, success, failure := 0, 0, 0
-	for r := range n {
-		if f.a[r] > 0 {
-			success++
-		}
-		if f.b[r] > 0 {
-			failure++
-		}
-		f.e[r] = 1
-	}
-	copies = success + failure
 	for j := range features {
 		f.w[j], f.u[j], f.idx[j] = 0, 0, j
 	}
-	f.norm, f.ahead = 0, false
-	f.fused = features == 3 && f.cut(n)
+	f.norm = 0
+	copies := f.success + f.failure
 	if copies == 0 {
 		return
 	}
-	tolerance := solverTolerance * float64(max(min(success, failure), 1)) / float64(copies)
+	tolerance := solverTolerance * float64(max(min(f.success, f.failure), 1)) / float64(copies)
 	inner, first := 1.0, 0.0
 	worst := math.Inf(1)
+	s := f.slope(f.w)
+	f.differentiate(&s, c)
 	for step := range solverSteps {
-		if !f.ahead {
-			f.differentiate(n)
-		}
-		f.ahead = false
 		active, sum, most := features, 0.0, 0.0
 		for s := 0; s < active; s++ {
 			j := f.idx[s]
@@ -118,7 +96,7 @@ func (f *fit) solve(n int, seed uint32) {
 		if f.descend(active, copies, inner*first) == 1 {
 			inner /= 4
 		}
-		f.search(n)
+		f.search(c)
 		worst = most
 	}
 }
@@ -140,36 +118,27 @@ func violation(w, g, bound float64) (v float64, drop bool) {
 	return 0, plus > bound && minus < -bound
 }
 
-// differentiate computes gradient and Hessian of the loss at w.
-func (f *fit) differentiate(n int) {
-	features := len(f.w)
-	for j := range features {
-		f.grad[j] = 0
-		clear(f.gram[j])
+// spread gives each column its weight.
+func (f *fit) spread(w []float64) (z [3]float64) {
+	for j, k := range f.use {
+		z[k] = w[j]
 	}
-	if features == 3 {
-		f.slope3(n)
-		return
-	}
-	for r, e := range f.e[:n] {
-		c := f.a[r] + f.b[r]
-		t := 1 / (1 + e)
-		g, d := f.b[r]-c*t, c*e*t*t
-		for j := range features {
-			xj := f.x[j][r]
-			f.grad[j] += xj * g
-			for k := 0; k <= j; k++ {
-				f.gram[j][k] += xj * d * f.x[k][r]
-			}
-		}
-	}
-	f.mirror()
+	return z
 }
 
-func (f *fit) mirror() {
-	for j := range f.gram {
-		for k := range j {
-			f.gram[k][j] = f.gram[j][k]
+// slope is that at weights w.
+func (f *fit) slope(w []float64) slope {
+	z := f.spread(w)
+	return f.slopeAt(&z)
+}
+
+// differentiate sets gradient and Hessian of c times the loss.
+func (f *fit) differentiate(s *slope, c float64) {
+	for j, k := range f.use {
+		f.grad[j] = c * (f.failed[k] - s[k])
+		for i := range j + 1 {
+			h := c * s.hessian(k, f.use[i])
+			f.gram[j][i], f.gram[i][j] = h, h
 		}
 	}
 }
@@ -228,45 +197,32 @@ func (f *fit) descend(active, copies int, goal float64) (cycles int) {
 }
 
 // search goes from w towards u, at most all the way, until the objective has
-// fallen enough.
-func (f *fit) search(n int) {
-	delta, norm := 0.0, 0.0
-	for j := range f.w {
-		delta += f.grad[j] * (f.u[j] - f.w[j])
+// fallen enough, and differentiates there.
+func (f *fit) search(c float64) {
+	delta, norm, before, most := 0.0, 0.0, 0.0, 0.0
+	for j, k := range f.use {
+		v := f.u[j] - f.w[j]
+		before += f.grad[j] * v
 		norm += math.Abs(f.u[j])
-		f.v[j] = f.u[j] - f.w[j]
+		most += math.Abs(v) * f.most[k]
 	}
-	delta += norm - f.norm
-	failed, growth, fused := 0.0, 0.0, false
-	if f.fused {
-		failed, growth, fused = f.try3()
-	}
-	if !fused {
-		f.product(f.q, f.v, n)
-		failed = 0
-		for r, q := range f.q[:n] {
-			failed += f.b[r] * q
+	delta = before + norm - f.norm
+	for range searchSteps {
+		s := f.slope(f.u)
+		after := 0.0
+		for j, k := range f.use {
+			after += c * (f.failed[k] - s[k]) * (f.u[j] - f.w[j])
 		}
-	}
-	for trial := range searchSteps {
-		if fused && trial == 1 { // it did not keep q
-			f.product(f.q, f.v, n)
-			for r := range f.q[:n] {
-				f.q[r] *= 0.5
-			}
+		rise := riseAtMost(before, after, most) // its own sum is rarely needed
+		enough := norm - f.norm - sufficient*delta
+		if enough+rise > 0 {
+			w, u := f.spread(f.w), f.spread(f.u)
+			rise = c * f.rise(&w, &u)
 		}
-		if !fused || trial > 0 {
-			f.powers.exp(f.grown[:n], f.q[:n])
-			growth = f.growth(n)
-		}
-		if change := norm - f.norm + failed - sufficient*delta + growth; change <= 0 {
+		if enough+rise <= 0 {
 			f.norm = norm
 			copy(f.w, f.u)
-			f.e, f.grown = f.grown, f.e
-			if fused && trial == 0 {
-				f.set(&f.next)
-				f.ahead = true
-			}
+			f.differentiate(&s, c)
 			return
 		}
 		norm = 0
@@ -275,67 +231,16 @@ func (f *fit) search(n int) {
 			norm += math.Abs(f.u[j])
 		}
 		delta *= 0.5
-		failed *= 0.5
-		if !fused || trial > 0 {
-			for r := range f.q[:n] {
-				f.q[r] *= 0.5
-			}
-		}
-	}
-	f.exponentials(n)
-}
-
-// growth turns grown from e^q into e^(z + q) and gives
-// Σ c log((1 + e^(z+q)) / (e^q + e^(z+q))). Where the weights c = a + b of
-// neighbours are the same, as they are but for rounding, their factors are
-// multiplied before the logarithm is taken.
-func (f *fit) growth(n int) float64 {
-	sum := 0.0
-	e, grown, a, b := f.e[:n], f.grown[:n], f.a[:n], f.b[:n]
-	for r := 0; r < n; {
-		c := a[r] + b[r]
-		end := min(r+run, n)
-		over, under := 1.0, 1.0
-		from := r
-		for ; r < end && math.Abs(a[r]+b[r]-c) <= 1e-12*c; r++ {
-			grow := grown[r]
-			g := e[r] * grow
-			grown[r] = g
-			over *= 1 + g
-			under *= grow + g
-		}
-		if inRange(over, under) {
-			sum += c * math.Log(over/under)
-			continue
-		}
-		for i := from; i < r; i++ { // too large for a product
-			sum += c * math.Log((1+grown[i])/(grown[i]/e[i]+grown[i]))
-		}
-	}
-	return sum
-}
-
-// product sets z to x·w, (n).
-func (f *fit) product(z, w []float64, n int) {
-	z = z[:n]
-	if len(w) == 3 {
-		x0, x1, x2 := f.x[0][:n], f.x[1][:n], f.x[2][:n]
-		w0, w1, w2 := w[0], w[1], w[2]
-		for r := range z {
-			z[r] = w0*x0[r] + w1*x1[r] + w2*x2[r]
-		}
-		return
-	}
-	for r := range z {
-		z[r] = 0
-		for j := range w {
-			z[r] += w[j] * f.x[j][r]
-		}
+		before *= 0.5
+		most *= 0.5
 	}
 }
 
-// exponentials sets e to e^z at w.
-func (f *fit) exponentials(n int) {
-	f.product(f.q, f.w, n)
-	f.powers.exp(f.e[:n], f.q[:n])
+// riseAtMost bounds by how much the loss rises over a step on which its slope
+// goes from before to after, and no row's exponent changes by more than most.
+// The loss is convex, so the slope at the end is a bound. The third derivative
+// is at most most times the second, so the mean of both slopes is off by no more
+// than most/8 times their difference.
+func riseAtMost(before, after, most float64) float64 {
+	return min(after, (before+after)/2+most/8*(after-before))
 }

@@ -24,7 +24,10 @@ func (g *lcg) next() float64 {
 // goldenProblem has the rows of liblinear.py.
 func goldenProblem(n int, seed uint64, features int) *problem {
 	g := &lcg{seed}
-	p := &problem{glm: V1, n: n, x: make([][]float64, features)}
+	p := &problem{glm: V1, use: []int{0, 1, 2}, rows: newRows(n)}
+	if features == 2 {
+		p.use = []int{0, 2}
+	}
 	for i := range n {
 		tanh, d := 2*g.next()-1, 4*g.next()-2
 		one, weight := 0.0, 0.1
@@ -35,14 +38,20 @@ func goldenProblem(n int, seed uint64, features int) *problem {
 		if i%7 == 0 {
 			y = math.RoundToEven(y)
 		}
-		p.x[0] = append(p.x[0], tanh)
-		if features == 3 {
-			p.x[1] = append(p.x[1], d)
+		if features == 2 {
+			d = 0
 		}
-		p.x[features-1] = append(p.x[features-1], one)
-		p.a, p.b = append(p.a, weight*y), append(p.b, weight*(1-y))
+		p.add(tanh, d, one, weight*y, weight*(1-y))
 	}
 	return p
+}
+
+// solved is a fit of all rows of p at c.
+func solved(p *problem, c float64) *fit {
+	f := newFit(p.use)
+	f.on(p.rows)
+	f.solve(c, gridSeeds[0])
+	return f
 }
 
 func TestLiblinear(t *testing.T) {
@@ -66,8 +75,7 @@ func TestLiblinear(t *testing.T) {
 	worst, zeros := 0.0, 0
 	for _, g := range golden.Fits {
 		p := goldenProblem(g.N, g.Seed, g.Features)
-		f := newFit(g.Features, g.N)
-		p.solve(f, g.C)
+		f := solved(p, g.C)
 		for j, want := range g.W {
 			worst = max(worst, math.Abs(f.w[j]-want))
 			if math.Abs(f.w[j]-want) > 1e-9*max(1, math.Abs(want)) {
@@ -93,16 +101,19 @@ func TestLiblinear(t *testing.T) {
 
 // TestScore compares the score of one fold with a sum by hand.
 func TestScore(t *testing.T) {
-	p := &problem{x: [][]float64{{1, 0, -2}, {0, 1, 1}}, a: []float64{0.1, 0.5, 0}, b: []float64{0, 0.5, 1}, n: 3}
-	w := []float64{1, 2}
+	var r rows
+	r.add(1, 0, 7, 0.1, 0)
+	r.add(0, 1, 7, 0.5, 0.5)
+	r.add(-2, 1, 7, 0, 1)
 	// z is 1, 2, 0
 	want := (0.1*math.Log(1/(1+math.Exp(-1))) + 0.5*math.Log(1/(1+math.Exp(-2))) + 0.5*math.Log(1-1/(1+math.Exp(-2))) + math.Log(0.5)) / 3
-	if got := p.score(w, []int{0, 1, 2}, newExpTable()); math.Abs(got-want) > 1e-15 {
+	if got := r.score([3]float64{1, 2, 0}); math.Abs(got-want) > 1e-15 {
 		t.Errorf("%v, want %v", got, want)
 	}
 	// A certain mistake costs log 1e−15, not more.
-	p = &problem{x: [][]float64{{1}}, a: []float64{0}, b: []float64{1}, n: 1}
-	if got := p.score([]float64{1e4}, []int{0}, newExpTable()); math.Abs(got-math.Log(1e-15)) > 0.2 {
+	r = rows{}
+	r.add(1, 0, 0, 0, 1)
+	if got := r.score([3]float64{1e4, 0, 0}); math.Abs(got-math.Log(1e-15)) > 0.2 {
 		t.Errorf("a certain mistake scores %v", got)
 	}
 }
@@ -111,14 +122,12 @@ func TestRefine(t *testing.T) {
 	for _, features := range []int{2, 3} {
 		for _, c := range []float64{0.36, 2.78, 21.5, 1e4} {
 			p := goldenProblem(805, 3, features)
-			full := newFit(features, p.n)
-			p.solve(full, c)
+			full := solved(p, c)
 			// The optimum is a little beyond where the solver stops.
 			start := slices.Clone(full.w)
 			start[0] += 0.05
-			f := newFit(features, p.n)
-			p.solve(f, c)
-			if !f.refine(p.n, start) {
+			f := solved(p, c)
+			if !f.refine(c, start) {
 				t.Errorf("C = %v: did not arrive", c)
 			}
 			for j := range f.w {
@@ -126,9 +135,8 @@ func TestRefine(t *testing.T) {
 					t.Errorf("C = %v: %v, want about %v", c, f.w, full.w)
 				}
 			}
-			again := newFit(features, p.n)
-			p.solve(again, c)
-			if !again.refine(p.n, f.w) || math.Abs(again.w[0]-f.w[0]) > 1e-6 {
+			again := solved(p, c)
+			if !again.refine(c, f.w) || math.Abs(again.w[0]-f.w[0]) > 1e-6 {
 				t.Errorf("C = %v: %v moves to %v", c, f.w, again.w)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Reference is the set of instructions that difficulties belong to.
@@ -21,6 +22,9 @@ type Reference struct {
 	Difficulty []float64
 
 	index map[string]int // by digest; nil if the instructions are not known
+
+	mu    sync.Mutex
+	found map[string]int // instructions that were looked up: a digest takes longer
 }
 
 const digestDigits = 16
@@ -50,7 +54,7 @@ func (ref *Reference) Know(instructions []string) error {
 		}
 		index[d] = i
 	}
-	ref.index = index
+	ref.setIndex(index)
 	return nil
 }
 
@@ -59,8 +63,14 @@ func (ref *Reference) KnowAs(other *Reference) error {
 	if len(other.Difficulty) != len(ref.Difficulty) {
 		return fmt.Errorf("alpacaeval: %d difficulties beside %d of the gamed rows; they belong to another set", len(other.Difficulty), len(ref.Difficulty))
 	}
-	ref.index = other.index
+	ref.setIndex(other.index)
 	return nil
+}
+
+func (ref *Reference) setIndex(index map[string]int) {
+	ref.mu.Lock()
+	defer ref.mu.Unlock()
+	ref.index, ref.found = index, nil
 }
 
 // Knows tells whether instructions can be looked up.
@@ -72,10 +82,19 @@ func (ref *Reference) Index(instruction string) (int, error) {
 	if ref.index == nil {
 		return -1, errors.New("alpacaeval: the difficulties do not say what instructions they belong to; give the questions too, or align by position")
 	}
+	ref.mu.Lock()
+	defer ref.mu.Unlock()
+	if i, ok := ref.found[instruction]; ok {
+		return i, nil
+	}
 	i, ok := ref.index[digest(instruction)]
 	if !ok {
 		return -1, fmt.Errorf("alpacaeval: %s: %w", short(instruction), ErrUnknown)
 	}
+	if ref.found == nil {
+		ref.found = make(map[string]int, len(ref.index))
+	}
+	ref.found[instruction] = i
 	return i, nil
 }
 

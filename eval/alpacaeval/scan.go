@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"math/bits"
 	"strconv"
 	"unicode/utf8"
 )
@@ -27,7 +28,17 @@ type scanner struct {
 type text struct {
 	raw   []byte
 	there bool
+	runes int // code points, where they were counted
 }
+
+const high, ones = 0x8080808080808080, 0x0101010101010101
+
+// zeros marks, by its highest bit, the first byte of x that is 0, and maybe
+// some after it.
+func zeros(x uint64) uint64 { return (x - ones) &^ x & high }
+
+// each is a word of eight times c.
+func each(c byte) uint64 { return uint64(c) * ones }
 
 var errJSON = errors.New("not JSON")
 
@@ -79,9 +90,67 @@ func (s *scanner) str() (text, error) {
 		}
 		s.at = end + 1
 		if slashes%2 == 0 {
-			return text{s.b[start:end], true}, nil
+			return text{raw: s.b[start:end], there: true}, nil
 		}
 	}
+}
+
+// counted takes a string and counts its code points.
+func (s *scanner) counted() (text, error) {
+	if err := s.take('"'); err != nil {
+		return text{}, err
+	}
+	start, b := s.at, s.b
+	n := 0 // what code points have more than one byte for
+	for i := start; ; {
+		for ; i+8 <= len(b); i += 8 { // ASCII with neither a quote nor a backslash
+			v := binary.LittleEndian.Uint64(b[i : i+8])
+			if m := zeros(v^each('"')) | zeros(v^each('\\')) | v&high; m != 0 {
+				i += bits.TrailingZeros64(m) / 8
+				break
+			}
+		}
+		if i >= len(b) {
+			s.at = len(b)
+			return text{}, s.fail("the end of a string")
+		}
+		switch c := b[i]; {
+		case c == '"':
+			s.at = i + 1
+			return text{b[start:i], true, i - start - n}, nil
+		case c == '\\':
+			size, err := escape(b[i:])
+			if err != nil {
+				s.at = i
+				return text{}, fmt.Errorf("at byte %d: %w", i, err)
+			}
+			n += size - 1
+			i += size
+		case c < utf8.RuneSelf:
+			i++
+		default:
+			_, size := utf8.DecodeRune(b[i:])
+			n += size - 1
+			i += size
+		}
+	}
+}
+
+// escape is the length of the code point that b begins with, with a backslash.
+func escape(b []byte) (size int, err error) {
+	if len(b) < 2 || b[1] != 'u' {
+		return 2, nil
+	}
+	unit, ok := hex4(b[2:])
+	if !ok {
+		return 0, fmt.Errorf("%w: \\u without four digits", errJSON)
+	}
+	if unit >= 0xd800 && unit < 0xdc00 && len(b) >= 8 && b[6] == '\\' && b[7] == 'u' {
+		if low, ok := hex4(b[8:]); ok && low >= 0xdc00 && low < 0xe000 {
+			return 12, nil // with the other half
+		}
+	}
+	return 6, nil
 }
 
 // skip takes any value and gives its bytes.
@@ -93,24 +162,7 @@ func (s *scanner) skip() ([]byte, error) {
 		_, err := s.str()
 		return s.b[start:s.at], err
 	case '{', '[':
-		for depth := 0; ; {
-			switch s.space() {
-			case '"':
-				if _, err := s.str(); err != nil {
-					return nil, err
-				}
-				continue
-			case '{', '[':
-				depth++
-			case '}', ']':
-				depth--
-			case 0:
-				return nil, s.fail("a value")
-			}
-			if s.at++; depth == 0 {
-				return s.b[start:s.at], nil
-			}
-		}
+		return s.nested()
 	}
 	for s.at < len(s.b) {
 		switch s.b[s.at] {
@@ -123,6 +175,42 @@ func (s *scanner) skip() ([]byte, error) {
 		s.at++
 	}
 	return s.b[start:s.at], s.fail("a value")
+}
+
+// nested takes an object or an array, in which only texts and brackets matter.
+func (s *scanner) nested() ([]byte, error) {
+	start, depth, b := s.at, 0, s.b
+	for i := start; ; {
+		for ; i+8 <= len(b); i += 8 {
+			v := binary.LittleEndian.Uint64(b[i : i+8])
+			small := v | each(0x20) // [ and ] are then { and }
+			if m := zeros(v^each('"')) | zeros(small^each('{')) | zeros(small^each('}')); m != 0 {
+				i += bits.TrailingZeros64(m) / 8
+				break
+			}
+		}
+		if i >= len(b) {
+			s.at = len(b)
+			return nil, s.fail("a value")
+		}
+		switch b[i] {
+		case '"':
+			s.at = i
+			if _, err := s.str(); err != nil {
+				return nil, err
+			}
+			i = s.at
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		}
+		if i++; depth == 0 {
+			s.at = i
+			return b[start:i], nil
+		}
+	}
 }
 
 // rawRow is a row of annotations, as it stands in the file.
@@ -151,13 +239,14 @@ func (s *scanner) row() (rawRow, error) {
 			return r, err
 		}
 		var to *text
+		count := false
 		switch string(key.raw) {
 		case "instruction":
 			to = &r.instruction
 		case "output_1":
-			to = &r.output1
+			to, count = &r.output1, true
 		case "output_2":
-			to = &r.output2
+			to, count = &r.output2, true
 		case "generator_1":
 			to = &r.generator1
 		case "generator_2":
@@ -167,7 +256,12 @@ func (s *scanner) row() (rawRow, error) {
 		}
 		switch {
 		case to != nil && s.space() == '"':
-			if *to, err = s.str(); err != nil {
+			if count {
+				*to, err = s.counted()
+			} else {
+				*to, err = s.str()
+			}
+			if err != nil {
 				return r, err
 			}
 		default:
@@ -247,49 +341,6 @@ func (t text) decode() (string, error) {
 		return "", err
 	}
 	return v, nil
-}
-
-// runes counts the string's code points.
-func (t text) runes() (int, error) {
-	const high, ones, slash = 0x8080808080808080, 0x0101010101010101, 0x5c5c5c5c5c5c5c5c
-	n := 0
-	for b := t.raw; len(b) > 0; {
-		for len(b) >= 8 { // eight characters of ASCII without a backslash
-			v := binary.LittleEndian.Uint64(b)
-			if x := v ^ slash; (v|(x-ones)&^x)&high != 0 {
-				break
-			}
-			n += 8
-			b = b[8:]
-		}
-		if len(b) == 0 {
-			break
-		}
-		n++
-		switch {
-		case b[0] != '\\' && b[0] < utf8.RuneSelf:
-			b = b[1:]
-		case b[0] != '\\':
-			_, size := utf8.DecodeRune(b)
-			b = b[size:]
-		case len(b) < 2:
-			return 0, errJSON
-		case b[1] != 'u':
-			b = b[2:]
-		default:
-			unit, ok := hex4(b[2:])
-			if !ok {
-				return 0, fmt.Errorf("%w: \\u without four digits", errJSON)
-			}
-			b = b[6:]
-			if unit >= 0xd800 && unit < 0xdc00 && len(b) >= 2 && b[0] == '\\' && b[1] == 'u' {
-				if low, ok := hex4(b[2:]); ok && low >= 0xdc00 && low < 0xe000 {
-					b = b[6:] // the other half
-				}
-			}
-		}
-	}
-	return n, nil
 }
 
 func hex4(b []byte) (v uint32, ok bool) {

@@ -18,15 +18,18 @@ func TestRunes(t *testing.T) {
 		if err := json.Unmarshal([]byte(`"`+s+`"`), &v); err != nil {
 			t.Fatal(s, err)
 		}
-		if got, err := (text{raw: []byte(s)}).runes(); err != nil || got != utf8.RuneCountInString(v) {
-			t.Errorf("%s: %d code points (%v), want %d", s, got, err, utf8.RuneCountInString(v))
+		for _, before := range []string{"", "1234567", "12345678"} {
+			got, err := (&scanner{b: []byte(`"` + before + s + `",`)}).counted()
+			if err != nil || got.runes != len(before)+utf8.RuneCountInString(v) || string(got.raw) != before+s {
+				t.Errorf("%s%s: %q with %d code points (%v), want %d", before, s, got.raw, got.runes, err, len(before)+utf8.RuneCountInString(v))
+			}
 		}
 		if got, err := (text{raw: []byte(s)}).decode(); err != nil || got != v {
 			t.Errorf("%s: %q (%v), want %q", s, got, err, v)
 		}
 	}
 	for _, s := range []string{`\`, `\u`, `\u12`, `\uzzzz`} {
-		if _, err := (text{raw: []byte(s)}).runes(); err == nil {
+		if _, err := (&scanner{b: []byte(`"` + s + `"`)}).counted(); err == nil {
 			t.Errorf("%s passes", s)
 		}
 	}
@@ -44,7 +47,7 @@ func FuzzScan(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		sets, err := collect(b, "f")
+		sets, err := new(AnnotationReader).collect(b, "f")
 		type row struct {
 			Instruction *string  `json:"instruction"`
 			Output1     *string  `json:"output_1"`

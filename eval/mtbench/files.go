@@ -45,7 +45,7 @@ type PairJudgment struct {
 // ReadQuestions reads question.jsonl.
 func ReadQuestions(r io.Reader) ([]Question, error) {
 	seen := map[int]bool{}
-	return readLines(r, "questions", func(q *Question) error {
+	return readLines(r, "questions", unmarshal, func(q *Question) error {
 		switch {
 		case len(q.Turns) == 0 || len(q.Turns) > 2:
 			return fmt.Errorf("question %d has %d turns, want two, or one", q.ID, len(q.Turns))
@@ -62,7 +62,7 @@ func ReadQuestions(r io.Reader) ([]Question, error) {
 func ReadAnswers(r io.Reader) ([]Answer, error) {
 	at := map[int]int{}
 	var out []Answer
-	_, err := readLines(r, "answers", func(a *Answer) error {
+	_, err := readLines(r, "answers", unmarshal, func(a *Answer) error {
 		if len(a.Choices) == 0 || len(a.Choices[0].Turns) == 0 {
 			return fmt.Errorf("question %d: no choice, or one without turns", a.QuestionID)
 		}
@@ -82,7 +82,7 @@ func ReadAnswers(r io.Reader) ([]Answer, error) {
 func ReadJudgments(r io.Reader) ([]Judgment, []PairJudgment, error) {
 	var single []Judgment
 	var pairs []PairJudgment
-	_, err := readLines(r, "judgments", func(l *judgmentLine) error {
+	_, err := readLines(r, "judgments", decodeJudgment, func(l *judgmentLine) error {
 		switch {
 		case l.G1Winner != nil || l.Winner != nil:
 			p := PairJudgment{l.QuestionID, l.Model1, l.Model2, "", l.G2Winner, l.Judge, l.G1UserPrompt, l.G1Judgment, l.G2UserPrompt, l.G2Judgment, l.Turn, l.Tstamp}
@@ -113,38 +113,15 @@ func ReadJudgments(r io.Reader) ([]Judgment, []PairJudgment, error) {
 	return single, pairs, err
 }
 
-// judgmentLine has the fields of both kinds, so that a line is decoded once.
-type judgmentLine struct {
-	QuestionID int      `json:"question_id"`
-	Judge      []string `json:"judge"`
-	Turn       int      `json:"turn"`
-	Tstamp     float64  `json:"tstamp"`
-
-	Model      string        `json:"model"`
-	UserPrompt string        `json:"user_prompt"`
-	Judgment   string        `json:"judgment"`
-	Score      *judge.Rating `json:"score"`
-
-	Model1       string  `json:"model_1"`
-	Model2       string  `json:"model_2"`
-	G1Winner     *string `json:"g1_winner"`
-	G2Winner     string  `json:"g2_winner"`
-	Winner       *string `json:"winner"` // of older files, in place of both
-	G1UserPrompt string  `json:"g1_user_prompt"`
-	G1Judgment   string  `json:"g1_judgment"`
-	G2UserPrompt string  `json:"g2_user_prompt"`
-	G2Judgment   string  `json:"g2_judgment"`
-}
-
 // readLines decodes JSON lines. Blank ones count for nothing.
-func readLines[T any](r io.Reader, what string, check func(*T) error) ([]T, error) {
+func readLines[T any](r io.Reader, what string, decode func([]byte, *T) error, check func(*T) error) ([]T, error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	var out []T
 	for n := 1; ; n++ {
 		line, err := in.ReadBytes('\n')
 		if len(bytes.TrimSpace(line)) > 0 {
 			var v T
-			err := json.Unmarshal(line, &v)
+			err := decode(line, &v)
 			if err == nil {
 				err = check(&v)
 			}
@@ -161,6 +138,8 @@ func readLines[T any](r io.Reader, what string, check func(*T) error) ([]T, erro
 		}
 	}
 }
+
+func unmarshal[T any](line []byte, v *T) error { return json.Unmarshal(line, v) }
 
 // Write writes questions, answers or judgments as JSON lines.
 func Write[T Question | Answer | Judgment | PairJudgment](w io.Writer, rows []T) error {

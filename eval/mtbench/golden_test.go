@@ -390,7 +390,7 @@ func TestOtherLayout(t *testing.T) {
 		if !strings.Contains(name, "/judgments/") {
 			continue
 		}
-		rows := must(readLines(bytes.NewReader(b), name, func(*row) error { return nil }))
+		rows := must(readLines(bytes.NewReader(b), name, unmarshal, func(*row) error { return nil }))
 		for _, r := range rows {
 			key := fmt.Sprint(model, r.QuestionID)
 			switch kind {
