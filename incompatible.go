@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"expo/weights/checkpoint"
 	"expo/weights/tensor"
 )
 
@@ -28,7 +29,33 @@ type Difference struct {
 // extrapolated.
 type IncompatibleError struct {
 	Differences []Difference
-	Tensors     int // in the aligned model
+	Tensors     int // that either model has, or should have, by name
+}
+
+// incompatible is the error for these differences of two models.
+func incompatible(diffs []Difference, sft, aligned *checkpoint.Checkpoint) *IncompatibleError {
+	return &IncompatibleError{Differences: diffs, Tensors: tensorsOf(diffs, sft, aligned)}
+}
+
+// tensorsOf counts the tensors that either model has, and those that a difference
+// is about: a head may be missing on both sides.
+func tensorsOf(diffs []Difference, sft, aligned *checkpoint.Checkpoint) int {
+	n := aligned.Len()
+	for t := range sft.Tensors() {
+		if _, ok := aligned.Tensor(t.Name); !ok {
+			n++
+		}
+	}
+	for _, d := range diffs {
+		if strings.HasPrefix(d.Tensor, configKey) {
+			continue
+		}
+		_, a := aligned.Tensor(d.Tensor)
+		if _, s := sft.Tensor(d.Tensor); !a && !s {
+			n++
+		}
+	}
+	return n
 }
 
 // Error is one line; Lines has the details.

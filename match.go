@@ -61,7 +61,7 @@ func (pl *plan) match(p Pair) error {
 	m.list("left out", "SFT", m.left)
 	pl.notes = m.notes
 	if len(m.diffs) > 0 {
-		return &IncompatibleError{Differences: m.diffs, Tensors: m.aligned.Len()}
+		return incompatible(m.diffs, m.sft, m.aligned)
 	}
 	pl.config, err = m.config(p.Aligned)
 	return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -14,7 +15,11 @@ import (
 func WriteFile(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
-		return fmt.Errorf("eval: %w", err)
+		var e *fs.PathError // of a name that nobody gave
+		if errors.As(err, &e) {
+			err = e.Err
+		}
+		return fmt.Errorf("eval: writing %s: %w", path, err)
 	}
 	defer func() {
 		if err != nil {
@@ -29,7 +34,11 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 		return fmt.Errorf("eval: %w", err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("eval: %w", err)
+		var e *os.LinkError
+		if errors.As(err, &e) {
+			err = e.Err
+		}
+		return fmt.Errorf("eval: writing %s: %w", path, err)
 	}
 	syncDir(filepath.Dir(path))
 	return nil

@@ -15,6 +15,8 @@
 #   ALPHA     default 0.3
 #   BIG=1     also measures the peak memory on a 14 GB pair (42 GB of disk)
 #   PEAK_GB   the size for the first peak memory figure (default 2)
+#   PAIR      a directory with sft/ and aligned/, to time that pair and make
+#             none; SIZE_GB and SHARDS are not used then
 #
 # Both inputs are read into the page cache before each run. A round runs, in an order
 # that rotates, (1) cat sft/* >/dev/null; cp aligned/* out/  (2) expo
@@ -22,7 +24,10 @@
 # --no-digest --no-sync  and (5) as (1), then sync of the written files. Like
 # for like are (4) with (1), which leaves its output to the page cache, and (3)
 # with (5). Outputs are deleted and dirty pages written back between
-# the runs, outside of what is timed.
+# the runs, outside of what is timed. Then as much memory as the output needs is
+# written to and freed: a virtual machine gives what is free back to its host
+# within seconds, and whoever writes to it first afterwards waits for the host,
+# longer than for anything else here.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -75,6 +80,8 @@ between() {
 	rm -rf "$dir/out"
 	sync -f "$dir"
 	cat "$dir"/sft/* "$dir"/aligned/* >/dev/null
+	head -c "$((bytes + bytes / 4))" /dev/zero >"$dir/memory"
+	rm "$dir/memory"
 }
 
 median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
@@ -96,7 +103,11 @@ make_pair() { # size in GB
 }
 
 echo "machine: $(nproc) CPUs, $(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo), $(awk '/MemTotal/ { printf "%.1f GiB", $2 / 1048576 }' /proc/meminfo), $(df --output=fstype "$dir" | tail -1) in $dir"
-make_pair "$size_gb"
+if [[ -n ${PAIR:-} ]]; then
+	ln -s "$(realpath "$PAIR")/sft" "$(realpath "$PAIR")/aligned" "$dir/"
+else
+	make_pair "$size_gb"
+fi
 bytes=$(cat "$dir"/sft/*.safetensors | wc -c)
 
 ways=(copy extrapolate no_digest bare copy_sync)

@@ -79,8 +79,12 @@ echo "a run takes $((duration / 1000000)) ms; $(wc -l <"$dir/reference.sums") fi
 start_and_signal() {
 	local delay
 	delay=$(awk -v n="$2" 'BEGIN { printf "%.6f", n / 1e9 }')
+	# A background job of a script ignores SIGINT unless job control is on; with
+	# it, wait would not only return when the job ends but also when it is stopped.
+	if [[ $1 == INT ]]; then set -m; fi
 	"${command[@]}" -o "$target" >"$dir/stdout" 2>"$dir/stderr" &
 	pid=$!
+	set +m
 	sleep "$delay"
 	alive=0
 	if kill "-$1" "$pid" 2>/dev/null; then alive=1; fi
@@ -150,8 +154,6 @@ echo "SIGKILL: $kills runs; target absent $absent times (with a partial beside i
 
 absent=0 complete=0 partial=0 resumed=0 early=0
 interrupts=$((kills / 5 > 0 ? kills / 5 : 1))
-# A background job of a script ignores SIGINT unless job control is on.
-set -m
 for ((i = 0; i < interrupts; i++)); do
 	start_and_signal INT "$(delay "$i" "$interrupts")"
 	case $status in
@@ -163,7 +165,6 @@ for ((i = 0; i < interrupts; i++)); do
 	if ((status == 130)) && [[ -e $target ]]; then fail "interrupt $i: status 130 but the target exists"; fi
 	finish "interrupt $i"
 done
-set +m
 echo "SIGINT: $interrupts runs; target absent $absent times (with a partial beside it $partial), complete $complete; ended before the signal $early; resumed aloud $resumed"
 
 # With --force over an older result: same shards, other weights.

@@ -18,7 +18,6 @@ type question struct {
 	text    string           // what the tokens stand for
 	echo    bool             // the prompt is part of the answer
 	none    bool             // there is nothing but the prompt: max_tokens is 0
-	follows bool             // the answer goes on with text, whose end may need a space
 }
 
 // A piece is what has been added to an answer.
@@ -53,10 +52,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, parse func(*body)
 // prepare turns requests into questions: text into tokens, and limits applied.
 func (s *Server) prepare(ctx context.Context, b *body, name modelName, rs []generate.Request) ([]question, error) {
 	ref := s.reference(name)
-	limit := ref.ContextLength()
-	if most := s.limits.Context; most > 0 {
-		limit = min(limit, most)
-	}
+	limit := s.context(ref)
 	vocabulary := ref.Model().Config().VocabSize
 	out := make([]question, len(rs))
 	for i, r := range rs {
@@ -87,13 +83,19 @@ func (s *Server) prepare(ctx context.Context, b *body, name modelName, rs []gene
 			return nil, &apiError{status: 400, code: "context_length_exceeded", param: "messages",
 				message: fmt.Sprintf("the prompt has %d tokens, which leaves no room for an answer in a context of %d", len(ids), limit)}
 		}
-		// A chat template has an end of its own for the prompt.
-		follows := (r.Messages == nil || r.ContinueFinal) && ref.Tokenizer().Decode(ids, true) != ""
+		r.NewText = r.Messages != nil && !r.ContinueFinal
 		r.Messages, r.Prompt, r.Tokens, r.ContinueFinal, r.Tools, r.TemplateVars = nil, "", ids, false, nil, nil
-		if room := limit - len(ids); r.MaxTokens == 0 || r.MaxTokens > room {
+		room := limit - len(ids)
+		if c := ref.Capacity(); c > 0 && r.MaxTokens == 0 {
+			room = max(0, min(room, c-len(ids)))
+		}
+		if r.MaxTokens == 0 || r.MaxTokens > room {
 			r.MaxTokens = room
 		}
-		out[i] = question{request: r, text: text, echo: b.Echo, none: none, follows: follows}
+		if err := ref.Fits(len(ids), max(r.MaxTokens, 1)); err != nil {
+			return nil, err
+		}
+		out[i] = question{request: r, text: text, echo: b.Echo, none: none}
 	}
 	return out, nil
 }
@@ -200,10 +202,6 @@ func (s *Server) one(ctx context.Context, t *ticket, q question, stream bool) it
 			if err != nil {
 				yield(piece{}, err)
 				return
-			}
-			if q.follows && len(d.Tokens) > 0 {
-				q.follows = false
-				d.Text = s.speller(engine).space(d.Tokens[0]) + d.Text
 			}
 			if len(d.Tokens) > 0 && !started.IsZero() {
 				wait := time.Since(started)

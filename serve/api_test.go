@@ -11,34 +11,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"expo/lm/chat"
 	"expo/lm/generate"
-	"expo/lm/generate/local"
 )
-
-// fakeForward is logits that depend on token and position alone.
-func fakeForward(_ context.Context, e *local.Engine, ids []int, f func(int, []float32)) error {
-	for i, id := range ids {
-		f(i, fakeLogits(e.Model().Config().VocabSize, i, id))
-	}
-	return nil
-}
-
-func fakeLogits(n, i, id int) []float32 {
-	x := make([]float32, n)
-	for k := range x {
-		x[k] = float32(math.Sin(float64(7*k + 3*i + id)))
-	}
-	return x
-}
 
 // testServer serves a tiny pair.
 func testServer(t testing.TB, change func(*Options)) (*Server, string) {
 	t.Helper()
-	opt := Options{Pair: tinyPair(t, true), Forward: fakeForward, LocalHost: true}
+	opt := Options{Pair: tinyPair(t, true), LocalHost: true}
 	if change != nil {
 		change(&opt)
 	}
@@ -245,7 +229,6 @@ func TestEcho(t *testing.T) {
 	if status != 200 {
 		t.Fatalf("%d %v", status, doc)
 	}
-	n := s.pair.SFT.Model().Config().VocabSize
 	for i, ids := range [][]int{{0, 40, 41, 42}, {0, 50}} {
 		lp := at(doc, "choices", i, "logprobs")
 		if got := len(at(lp, "tokens").([]any)); got != len(ids)+1 {
@@ -255,8 +238,11 @@ func TestEcho(t *testing.T) {
 			t.Errorf("the first token has a probability: %v", lp)
 		}
 		offset := 0.0
-		for k := range ids {
-			logits := fakeLogits(n, k, ids[k])
+		all := make([][]float32, len(ids))
+		if err := s.pair.SFT.Logits(context.Background(), ids, func(k int, logits []float32) { all[k] = slices.Clone(logits) }); err != nil {
+			t.Fatal(err)
+		}
+		for k, logits := range all {
 			best := generate.Top(logits, 1)[0]
 			id := best // greedy, beyond the prompt
 			if k+1 < len(ids) {
@@ -388,7 +374,22 @@ func TestErrors(t *testing.T) {
 		{chats, `{` + ok + `,"top_logprobs":2}`, 400, "top_logprobs"},
 		{chats, `{` + ok + `,"logprobs":true,"top_logprobs":21}`, 400, "top_logprobs"},
 		{chats, `{` + ok + `,"logit_bias":{"5":1}}`, 400, "logit_bias"},
-		{chats, `{` + ok + `,"response_format":{"type":"json_object"}}`, 400, "response_format"},
+		{chats, `{` + ok + `,"response_format":{"type":"json_object"}}`, 200, nil},
+		{chats, `{` + ok + `,"response_format":{"type":"xml"}}`, 400, "response_format"},
+		{chats, `{` + ok + `,"response_format":"json"}`, 400, "response_format"},
+		{chats, `{` + ok + `,"response_format":{"type":"json_schema"}}`, 400, "response_format"},
+		{chats, `{` + ok + `,"response_format":{"type":"json_schema","json_schema":{"name":"x"}}}`, 400, "response_format"},
+		{chats, `{` + ok + `,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"string","pattern":"a"}}}}`, 400, "response_format"},
+		{chats, `{` + ok + `,"response_format":{"type":"json_object","json_schema":{"name":"x","schema":{}}}}`, 400, "response_format"},
+		{chats, `{` + ok + `,"response_format":{"type":"text","strict":true}}`, 400, "response_format"},
+		{chats, `{` + ok + `,"structured_outputs":{"regex":"a"}}`, 400, "structured_outputs"},
+		{chats, `{` + ok + `,"structured_outputs":{"json":{},"choice":["a"]}}`, 400, "structured_outputs"},
+		{chats, `{` + ok + `,"structured_outputs":{"choice":[]}}`, 400, "structured_outputs"},
+		{chats, `{` + ok + `,"structured_outputs":{},"guided_json":null}`, 200, nil},
+		{chats, `{` + ok + `,"guided_json":"{"}`, 400, "guided_json"},
+		{chats, `{` + ok + `,"guided_json":{},"guided_choice":["a"]}`, 400, "guided_choice"},
+		{chats, `{` + ok + `,"guided_regex":"a"}`, 400, "guided_regex"},
+		{chats, `{` + ok + `,"guided_choice":["é"]}`, 400, nil}, // the tiny model speaks ASCII
 		{chats, `{` + ok + `,"chat_template":"{{ 1 }}"}`, 400, "chat_template"},
 		{chats, `{` + ok + `,"logit_bias":{},"response_format":{"type": "text"},"tool_choice":"none","user":"me","unknown":1}`, 200, nil},
 		{chats, `{"messages":[{"role":"user","content":"` + strings.Repeat("x", 200) + `"}]}`, 400, "messages"},
@@ -460,7 +461,7 @@ func TestCompare(t *testing.T) {
 
 func TestSingle(t *testing.T) {
 	_, url := testServer(t, func(o *Options) {
-		o.Pair, o.Name, o.Engine = nil, "tiny", tinyEngine(t, tinyCheckpoint(t, 0, false))
+		o.Pair, o.Name, o.Engine = nil, "tiny", tinyEngine(t, tinyCheckpoint(t, 0, false), nil)
 	})
 	if status, doc := post(t, url+"/v1/completions", `{"model":"tiny","prompt":"a","max_tokens":2}`); status != 200 {
 		t.Errorf("%d %v", status, doc)
@@ -483,7 +484,7 @@ func TestSingle(t *testing.T) {
 }
 
 func FuzzBody(f *testing.F) {
-	s, err := New(Options{Pair: tinyPair(f, true), Forward: fakeForward})
+	s, err := New(Options{Pair: tinyPair(f, true)})
 	if err != nil {
 		f.Fatal(err)
 	}

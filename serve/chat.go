@@ -19,14 +19,16 @@ type chatChoice struct {
 }
 
 type chatMessage struct {
-	Role    string  `json:"role"`
-	Content string  `json:"content"`
-	Refusal *string `json:"refusal"`
+	Role      string     `json:"role"`
+	Content   *string    `json:"content"` // null if there are calls and no text
+	Refusal   *string    `json:"refusal"`
+	ToolCalls []toolCall `json:"tool_calls,omitempty"`
 }
 
 type chatDelta struct {
-	Role    string  `json:"role,omitempty"`
-	Content *string `json:"content,omitempty"`
+	Role      string     `json:"role,omitempty"`
+	Content   *string    `json:"content,omitempty"`
+	ToolCalls []toolCall `json:"tool_calls,omitempty"`
 }
 
 type chatLogprobs struct {
@@ -37,8 +39,15 @@ type chatLogprobs struct {
 // chatCompletions is POST /v1/chat/completions.
 func (s *Server) chatCompletions(w http.ResponseWriter, r *http.Request) {
 	var q generate.Request
+	var tools *tooling
 	b, name, qs, err := s.begin(w, r, func(b *body) (rs []generate.Request, err error) {
-		q, err = b.chatRequest()
+		name, err := s.parseName(b.Model)
+		if err != nil {
+			return nil, err
+		}
+		if q, err = b.chatRequest(); err == nil {
+			tools, err = b.tools(&q, s.reference(name).Template())
+		}
 		return []generate.Request{q}, err
 	})
 	if err != nil {
@@ -47,7 +56,7 @@ func (s *Server) chatCompletions(w http.ResponseWriter, r *http.Request) {
 	}
 	e := entryOf(w)
 	n := b.samples()
-	sp := s.speller(s.reference(name))
+	sp := speller{s.reference(name)}
 	var echoed string
 	if b.Echo {
 		// As vLLM does: the last message, if it is what the model goes on with.
@@ -55,6 +64,21 @@ func (s *Server) chatCompletions(w http.ResponseWriter, r *http.Request) {
 			echoed = last.Content
 		}
 		qs[0].echo = false
+	}
+	readers := make([]*callReader, n)
+	if tools != nil {
+		for i := range readers {
+			readers[i] = &callReader{tooling: tools}
+		}
+	}
+	// speech is what a piece says and calls.
+	speech := func(p piece) (string, []toolCall) {
+		text, calls := readers[p.index].add(p.delta.Text)
+		if p.delta.Response != nil {
+			rest, more := readers[p.index].end()
+			text, calls = text+rest, append(calls, more...)
+		}
+		return text, calls
 	}
 	fill := func(c *chatChoice, p piece) {
 		d := p.delta
@@ -67,7 +91,8 @@ func (s *Server) chatCompletions(w http.ResponseWriter, r *http.Request) {
 			c.TokenIDs = &ids
 		}
 		if d.Response != nil {
-			c.FinishReason = &d.Response.FinishReason
+			reason := readers[p.index].reason(d.Response.FinishReason)
+			c.FinishReason = &reason
 		}
 	}
 	env := envelope{ID: newID("chatcmpl-"), Object: "chat.completion", Created: time.Now().Unix(), Model: s.modelID(b, name), Fingerprint: s.fingerprint}
@@ -76,6 +101,7 @@ func (s *Server) chatCompletions(w http.ResponseWriter, r *http.Request) {
 	}
 	if b.Stream {
 		env.Object = "chat.completion.chunk"
+		called := make([]int, n)
 		var head []chatChoice
 		for i := range n {
 			text := echoed
@@ -83,11 +109,17 @@ func (s *Server) chatCompletions(w http.ResponseWriter, r *http.Request) {
 		}
 		s.stream(w, r, b, e, name, qs, &env, head, func(p piece) any {
 			c := chatChoice{Delta: &chatDelta{}}
-			if p.delta.Text != "" {
-				c.Delta.Content = &p.delta.Text
+			text, calls := speech(p)
+			if text != "" {
+				c.Delta.Content = &text
 			}
+			for i := range calls {
+				calls[i].Index = new(called[p.index])
+				called[p.index]++
+			}
+			c.Delta.ToolCalls = calls
 			fill(&c, p)
-			if p.delta.Text == "" && c.FinishReason == nil && c.Logprobs == nil && c.TokenIDs == nil {
+			if text == "" && calls == nil && c.FinishReason == nil && c.Logprobs == nil && c.TokenIDs == nil {
 				return nil
 			}
 			return []chatChoice{c}
@@ -101,7 +133,12 @@ func (s *Server) chatCompletions(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		c := &choices[p.index]
-		c.Message = &chatMessage{Role: "assistant", Content: echoed + p.delta.Text}
+		text, calls := speech(p)
+		text = echoed + text
+		c.Message = &chatMessage{Role: "assistant", Content: &text, ToolCalls: calls}
+		if text == "" && calls != nil {
+			c.Message.Content = nil
+		}
 		fill(c, p)
 		e.usage.add(p.delta.Response, p.index == 0)
 		e.noteAnswer(p.delta.Text)
@@ -147,5 +184,5 @@ func (b *body) chatRequest() (generate.Request, error) {
 		return r, badField("add_generation_prompt", "add_generation_prompt: false is supported with continue_final_message: true only")
 	}
 	r.Messages = b.Messages
-	return r, nil
+	return r, asObjects(r.Messages)
 }

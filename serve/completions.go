@@ -61,7 +61,7 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 	}
 	e := entryOf(w)
 	n := b.samples()
-	sp := s.speller(s.reference(name))
+	sp := speller{s.reference(name)}
 	offsets := make([]int, n*len(qs))
 	began := make([]bool, n*len(qs))
 	choice := func(p piece) textChoice {
@@ -141,6 +141,9 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 func (b *body) textRequests() ([]generate.Request, error) {
 	if len(b.Messages) > 0 {
 		return nil, badField("messages", "messages belong to /v1/chat/completions; /v1/completions takes prompt")
+	}
+	if len(b.Tools) > 0 {
+		return nil, badField("tools", "tools belong to /v1/chat/completions")
 	}
 	r, err := b.request()
 	if err != nil {

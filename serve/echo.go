@@ -26,13 +26,10 @@ func (s *Server) echo(ctx context.Context, e *local.Engine, q *question) (piece,
 		}
 		return p, q.none, nil
 	}
-	if s.forward == nil {
-		return p, false, badField("echo", "echo with logprobs is not supported by this server")
-	}
-	sp := s.speller(e)
+	sp := speller{e}
 	p.prompt = make([]generate.TokenLogprob, len(r.Tokens))
 	var last []float32
-	err := s.forward(ctx, e, r.Tokens, func(i int, logits []float32) {
+	err := e.Logits(ctx, r.Tokens, func(i int, logits []float32) {
 		if i == len(r.Tokens)-1 {
 			last = append([]float32(nil), logits...)
 			return
@@ -46,7 +43,7 @@ func (s *Server) echo(ctx context.Context, e *local.Engine, q *question) (piece,
 	switch {
 	case q.none:
 		ended(nil, "", generate.Length)
-	case r.MaxTokens == 1 && len(r.Stop) == 0:
+	case r.MaxTokens == 1 && len(r.Stop) == 0 && r.Grammar == nil:
 		raw := append([]float32(nil), last...)
 		id := generate.NewSampler(r.Sampling, r.Tokens).Next(raw)
 		if id < 0 {
@@ -54,11 +51,7 @@ func (s *Server) echo(ctx context.Context, e *local.Engine, q *question) (piece,
 		}
 		p.delta.Logprobs = []generate.TokenLogprob{logprobOf(sp, last, id, r.TopLogprobs)}
 		// Whether it ends the answer or the limit does, nothing follows.
-		text := e.Tokenizer().Decode([]int{id}, true)
-		if q.follows {
-			text = sp.space(id) + text
-		}
-		ended([]int{id}, text, generate.Length)
+		ended([]int{id}, e.AnswerPieces(r.Tokens, []int{id})[0], generate.Length)
 	default:
 		return p, false, nil
 	}
@@ -66,7 +59,7 @@ func (s *Server) echo(ctx context.Context, e *local.Engine, q *question) (piece,
 }
 
 // logprobOf is log softmax of the logits at id, and at the best top of them.
-func logprobOf(sp *speller, logits []float32, id, top int) generate.TokenLogprob {
+func logprobOf(sp speller, logits []float32, id, top int) generate.TokenLogprob {
 	all := generate.LogSumExp(logits)
 	at := func(id int) generate.TokenLogprob {
 		return generate.TokenLogprob{ID: id, Token: sp.text(id), Logprob: float64(logits[id]) - all}

@@ -50,10 +50,12 @@ func asAPI(err error) *apiError {
 		return &apiError{status: statusClosed, code: "client_closed_request", message: "the request was cancelled"}
 	case errors.Is(err, local.ErrTooLong):
 		return &apiError{status: http.StatusBadRequest, code: "context_length_exceeded", param: "messages", message: err.Error()}
+	case errors.Is(err, local.ErrMemory):
+		return &apiError{status: http.StatusBadRequest, code: "context_length_exceeded", param: "max_tokens", message: err.Error()}
 	case errors.Is(err, local.ErrNoTemplate):
 		return &apiError{status: http.StatusBadRequest, code: "no_chat_template", param: "messages",
 			message: "this model has no chat template; use /v1/completions, or start the server with --chat-template"}
-	case errors.As(err, &template), errors.Is(err, generate.ErrRequest):
+	case errors.As(err, &template), errors.Is(err, generate.ErrRequest), errors.Is(err, local.ErrStuck):
 		return &apiError{status: http.StatusBadRequest, message: err.Error()}
 	}
 	return &apiError{status: http.StatusInternalServerError, code: "internal_error", message: err.Error()}

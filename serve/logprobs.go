@@ -9,95 +9,29 @@ import (
 	"expo/lm/generate/local"
 )
 
-// A speller says what single tokens are as text and as bytes.
-type speller struct {
-	engine *local.Engine
-	anchor []int  // a token before the one that is spelled, so that its space counts
-	before string // what the anchor spells
-	bytes  map[rune]byte
-}
+// A speller says what single tokens of an engine are as text and as bytes.
+type speller struct{ engine *local.Engine }
 
-func newSpeller(e *local.Engine) *speller {
-	sp := &speller{engine: e}
-	if ids := e.Tokenizer().Encode("a", false); len(ids) > 0 {
-		sp.anchor = ids[len(ids)-1:]
-		sp.before = e.Tokenizer().Decode(sp.anchor, false)
+// raw is a token's bytes in the middle of a text; those of a special token are
+// its name's.
+func (sp speller) raw(id int) []byte {
+	if b := sp.engine.TokenBytes(id); b != nil {
+		return b
 	}
-	if strings.HasPrefix(e.Tokenizer().Kind(), "byte-level") {
-		// Bytes that print stand for themselves, the rest for U+0100 and on, as
-		// in GPT-2's encoder.py.
-		sp.bytes = make(map[rune]byte, 256)
-		for b, next := 0, rune(0x100); b < 256; b++ {
-			if b >= 33 && b <= 126 || b >= 161 && b <= 172 || b >= 174 {
-				sp.bytes[rune(b)] = byte(b)
-			} else {
-				sp.bytes[next] = byte(b)
-				next++
-			}
-		}
-	}
-	return sp
+	return []byte(sp.engine.Tokenizer().Decode([]int{id}, false))
 }
 
 // text is a token as text, with U+FFFD for parts of characters.
-func (sp *speller) text(id int) string {
-	tok := sp.engine.Tokenizer()
-	if len(sp.anchor) > 0 {
-		with := append(sp.anchor[:1:1], id)
-		if s, ok := strings.CutPrefix(tok.Decode(with, false), sp.before); ok {
-			return s
-		}
+func (sp speller) text(id int) string {
+	if b := sp.raw(id); utf8.Valid(b) {
+		return string(b)
 	}
-	return tok.Decode([]int{id}, false)
-}
-
-// space is what a token has before it in the middle of a text and not at the
-// beginning: the decoders of the SentencePiece family take a first space off.
-func (sp *speller) space(id int) string {
-	if sp.engine.Tokenizer().Special(id) {
-		return ""
-	}
-	middle, first := sp.text(id), sp.engine.Tokenizer().Decode([]int{id}, false)
-	if middle == " "+first {
-		return " "
-	}
-	return ""
-}
-
-// raw is a token's bytes.
-func (sp *speller) raw(id int, text string) []byte {
-	if !strings.ContainsRune(text, utf8.RuneError) {
-		return []byte(text)
-	}
-	p, ok := sp.engine.Tokenizer().Token(id)
-	if !ok {
-		return []byte(text)
-	}
-	var b byte
-	if n, err := fmt.Sscanf(p, "<0x%02X>", &b); n == 1 && err == nil && len(p) == 6 {
-		return []byte{b}
-	}
-	if sp.bytes == nil {
-		if utf8.ValidString(p) {
-			return []byte(text)
-		}
-		return []byte(p) // tiktoken's files have bytes
-	}
-	var out []byte
-	for _, r := range p {
-		b, ok := sp.bytes[r]
-		if !ok {
-			return []byte(text)
-		}
-		out = append(out, b)
-	}
-	return out
+	return sp.engine.Tokenizer().Decode([]int{id}, false)
 }
 
 // name is a token as OpenAI writes it: its text, or its bytes spelled out.
-func (sp *speller) name(id int) (string, []byte) {
-	text := sp.text(id)
-	raw := sp.raw(id, text)
+func (sp speller) name(id int) (string, []byte) {
+	raw := sp.raw(id)
 	if utf8.Valid(raw) {
 		return string(raw), raw
 	}
@@ -117,7 +51,7 @@ type chatLogprob struct {
 	Top     []chatLogprob `json:"top_logprobs"`
 }
 
-func (sp *speller) chat(list []generate.TokenLogprob) []chatLogprob {
+func (sp speller) chat(list []generate.TokenLogprob) []chatLogprob {
 	out := make([]chatLogprob, len(list))
 	for i, l := range list {
 		name, raw := sp.name(l.ID)
@@ -162,7 +96,7 @@ type textLogprobs struct {
 
 // add appends tokens; at is the offset of the first, in characters. The first
 // token of a prompt has no probability. It returns the offset of what follows.
-func (t *textLogprobs) add(sp *speller, list []generate.TokenLogprob, at int, prompt bool) int {
+func (t *textLogprobs) add(sp speller, list []generate.TokenLogprob, at int, prompt bool) int {
 	for i, l := range list {
 		name, raw := sp.name(l.ID)
 		t.Tokens = append(t.Tokens, name)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"expo/lm/generate/local"
 )
 
 // metrics are counters in the sense of Prometheus
@@ -84,6 +86,26 @@ func (m *metrics) retryAfter(l load) int {
 	return int(math.Ceil(min(max(seconds, 1), 60)))
 }
 
+// memoryUsage is that of the engines together.
+func (s *Server) memoryUsage() local.MemoryUsage {
+	ms := []*local.Memory{s.reference(modelName{}).Memory()}
+	if s.pair != nil {
+		if m := s.pair.SFT.Memory(); m != ms[0] {
+			ms = append(ms, m)
+		}
+	}
+	var sum local.MemoryUsage
+	for _, m := range ms {
+		u := m.Usage()
+		sum.Limit += u.Limit
+		sum.Running += u.Running
+		sum.Kept += u.Kept
+		sum.Waiting += u.Waiting
+		sum.Preempted += u.Preempted
+	}
+	return sum
+}
+
 // showMetrics is GET /metrics.
 func (s *Server) showMetrics(w http.ResponseWriter, r *http.Request) {
 	var b bytes.Buffer
@@ -124,6 +146,13 @@ func (s *Server) showMetrics(w http.ResponseWriter, r *http.Request) {
 	gauge("expo_clients", "Clients whose share of the machine is being kept.", float64(l.clients))
 	gauge("expo_models", "Models in memory.", float64(len(l.models)))
 	gauge("expo_model_bytes", "Memory of their weights, in bytes.", float64(l.bytes))
+	u := s.memoryUsage()
+	gauge("expo_kv_limit_bytes", "Most memory of keys and values, in bytes; 0: no limit.", float64(u.Limit))
+	gauge("expo_kv_used_bytes", "Memory of the keys and values of answers under way, in bytes; what they share counts once.", float64(u.Running))
+	gauge("expo_kv_kept_bytes", "Memory of those kept in case another prompt begins alike, in bytes; it is given up for answers.", float64(u.Kept))
+	gauge("expo_kv_waiting", "Answers that wait for memory, of those next in turn.", float64(u.Waiting))
+	head("expo_kv_preemptions_total", "counter", "How often an answer has had to give up its memory, to be computed again.")
+	fmt.Fprintf(&b, "expo_kv_preemptions_total %d\n", u.Preempted)
 	for _, h := range []struct {
 		name, help string
 		h          *histogram

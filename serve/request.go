@@ -38,7 +38,10 @@ type body struct {
 		IncludeUsage    bool `json:"include_usage"`
 		ContinuousUsage bool `json:"continuous_usage_stats"`
 	} `json:"stream_options"`
-	Tools []json.RawMessage `json:"tools"`
+	Tools          []json.RawMessage `json:"tools"`
+	ToolChoice     json.RawMessage   `json:"tool_choice"`
+	ParallelCalls  *bool             `json:"parallel_tool_calls"`
+	ResponseFormat json.RawMessage   `json:"response_format"`
 
 	// vLLM's.
 	TopK                *int                       `json:"top_k"`
@@ -52,6 +55,9 @@ type body struct {
 	ContinueFinal       bool                       `json:"continue_final_message"`
 	TemplateVars        map[string]json.RawMessage `json:"chat_template_kwargs"`
 	ReturnTokenIDs      bool                       `json:"return_token_ids"`
+	StructuredOutputs   json.RawMessage            `json:"structured_outputs"`
+	GuidedJSON          json.RawMessage            `json:"guided_json"`
+	GuidedChoice        []string                   `json:"guided_choice"`
 }
 
 // unsupported are fields that would change the answer, each with the values
@@ -64,9 +70,7 @@ var unsupported = map[string][]string{
 	"documents":                  {`[]`},
 	"function_call":              {`"none"`, `"auto"`},
 	"functions":                  {`[]`},
-	"guided_choice":              nil,
 	"guided_grammar":             nil,
-	"guided_json":                nil,
 	"guided_regex":               nil,
 	"include_stop_str_in_output": {`false`},
 	"logit_bias":                 {`{}`},
@@ -74,12 +78,9 @@ var unsupported = map[string][]string{
 	"modalities":                 {`["text"]`},
 	"prompt_embeds":              nil,
 	"prompt_logprobs":            nil,
-	"response_format":            {`{"type":"text"}`},
 	"return_tokens_as_token_ids": {`false`},
 	"skip_special_tokens":        {`true`},
-	"structured_outputs":         {`{}`},
 	"suffix":                     {`""`},
-	"tool_choice":                {`"none"`, `"auto"`},
 	"use_beam_search":            {`false`},
 }
 
@@ -173,6 +174,9 @@ func (b *body) request() (generate.Request, error) {
 	}
 	var err error
 	if r.Stop, err = b.stops(); err != nil {
+		return r, err
+	}
+	if r.Grammar, err = b.form(); err != nil {
 		return r, err
 	}
 	r.StopTokenIDs, r.IgnoreEOS = b.StopTokenIDs, b.IgnoreEOS

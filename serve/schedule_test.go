@@ -16,7 +16,7 @@ import (
 // was made.
 func dial(t *testing.T, concurrent, queue int, models int64) (*scheduler, func() []string) {
 	t.Helper()
-	e := tinyEngine(t, tinyCheckpoint(t, 0, false))
+	e := tinyEngine(t, tinyCheckpoint(t, 0, false), nil)
 	l := Limits{Concurrent: concurrent, Queue: queue}
 	s := newScheduler(l)
 	s.pin(modelName{name: nameSFT}, e)
@@ -35,7 +35,7 @@ func dial(t *testing.T, concurrent, queue int, models int64) (*scheduler, func()
 		if alpha == 13 {
 			return nil, errors.New("no such luck")
 		}
-		return opened(ctx, local.Open, tinyCheckpoint(t, 0, false))
+		return opened(ctx, local.Open, tinyCheckpoint(t, 0, false), nil)
 	}
 	t.Cleanup(s.close)
 	return s, func() []string {

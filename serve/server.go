@@ -24,12 +24,6 @@ type Options struct {
 	Engine *local.Engine
 	Pair   *Pair
 
-	// Forward computes the logits after every token of ids, (vocab_size) each,
-	// and gives them to f with the token's index, from several goroutines,
-	// valid until f returns. It is for answers that echo their prompt with
-	// log-probabilities, which are refused without it.
-	Forward func(ctx context.Context, e *local.Engine, ids []int, f func(i int, logits []float32)) error
-
 	// Reward scores answers for the page, which calls it RewardName. Nil: no
 	// rewards.
 	Reward     reward.Scorer
@@ -75,7 +69,6 @@ type Server struct {
 	name        string
 	engine      *local.Engine
 	pair        *Pair
-	forward     func(context.Context, *local.Engine, []int, func(int, []float32)) error
 	reward      reward.Scorer
 	rewardName  string
 	limits      Limits
@@ -93,9 +86,6 @@ type Server struct {
 	handler   http.Handler
 	rewarding sync.Mutex // one score at a time
 	inFlight  sync.WaitGroup
-
-	spellers map[*local.Engine]*speller
-	spelling *speller // of engines that the scheduler makes
 }
 
 // New makes a server.
@@ -108,13 +98,12 @@ func New(opt Options) (*Server, error) {
 	}
 	opt.Limits.fill()
 	s := &Server{
-		name: opt.Name, engine: opt.Engine, pair: opt.Pair, forward: opt.Forward,
+		name: opt.Name, engine: opt.Engine, pair: opt.Pair,
 		reward: opt.Reward, rewardName: opt.RewardName, limits: opt.Limits,
 		origins: opt.Origins, localHost: opt.LocalHost, votes: opt.Votes,
 		log: opt.Log, logContent: opt.LogContent,
 		fingerprint: "expo-" + random(4), created: time.Now().Unix(),
 		scheduler: newScheduler(opt.Limits), metrics: newMetrics(),
-		spellers: map[*local.Engine]*speller{},
 	}
 	for _, k := range opt.Keys {
 		if k == "" {
@@ -136,11 +125,8 @@ func New(opt Options) (*Server, error) {
 		s.scheduler.pin(modelName{name: nameAligned}, p.Aligned)
 		s.scheduler.mix, s.scheduler.cacheBytes = p.Mix, p.CacheBytes
 		s.scheduler.remixed = func(d time.Duration) { s.metrics.remix.observe(d.Seconds()) }
-		s.spellers[p.SFT] = newSpeller(p.SFT)
-		s.spelling = newSpeller(p.Aligned)
 	} else {
 		s.scheduler.pin(modelName{name: s.name}, s.engine)
-		s.spelling = newSpeller(s.engine)
 	}
 	s.handler = s.guard(s.routes())
 	return s, nil
@@ -179,14 +165,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // way.
 func (s *Server) Close() { s.scheduler.close() }
 
-// speller spells the tokens of an engine.
-func (s *Server) speller(e *local.Engine) *speller {
-	if sp := s.spellers[e]; sp != nil {
-		return sp
-	}
-	return s.spelling
-}
-
 // modelCard is a model as /v1/models lists it.
 type modelCard struct {
 	ID      string `json:"id"`
@@ -197,11 +175,21 @@ type modelCard struct {
 }
 
 func (s *Server) card(id string, name modelName) modelCard {
-	n := s.reference(name).ContextLength()
+	ref := s.reference(name)
+	n := s.context(ref)
+	if c := ref.Capacity(); c > 0 {
+		n = min(n, c)
+	}
+	return modelCard{ID: id, Object: "model", Created: s.created, OwnedBy: "expo", Context: n}
+}
+
+// context is the most tokens of prompt and answer together, if there is memory.
+func (s *Server) context(e *local.Engine) int {
+	n := e.ContextLength()
 	if s.limits.Context > 0 {
 		n = min(n, s.limits.Context)
 	}
-	return modelCard{ID: id, Object: "model", Created: s.created, OwnedBy: "expo", Context: n}
+	return n
 }
 
 // Models lists what requests can name as their model.
@@ -348,12 +336,11 @@ func (s *Server) compare(w http.ResponseWriter, r *http.Request) {
 	for i := range names {
 		byName[q.Models[i]] = logprobs[i]
 	}
-	texts := make([]string, len(q.TokenIDs))
-	stream := s.reference(name).Tokenizer().NewStream(true)
-	for i, id := range q.TokenIDs {
-		texts[i] = stream.Push(id)
+	prompt := qs[0].request.Tokens
+	if qs[0].request.NewText {
+		prompt = nil
 	}
-	texts[len(texts)-1] += stream.Flush()
+	texts := s.reference(name).AnswerPieces(prompt, q.TokenIDs)
 	writeJSON(w, http.StatusOK, map[string]any{"tokens": texts, "logprobs": byName})
 }
 

@@ -102,14 +102,14 @@ func tinyCheckpoint(t testing.TB, delta float64, template bool) *checkpoint.Chec
 }
 
 // opened calls local.Open with its default options for loading.
-func opened[L any](ctx context.Context, open func(context.Context, *checkpoint.Checkpoint, L, local.Options) (*local.Engine, error), c *checkpoint.Checkpoint) (*local.Engine, error) {
+func opened[L any](ctx context.Context, open func(context.Context, *checkpoint.Checkpoint, L, local.Options) (*local.Engine, error), c *checkpoint.Checkpoint, m *local.Memory) (*local.Engine, error) {
 	var load L
-	return open(ctx, c, load, local.Options{})
+	return open(ctx, c, load, local.Options{Memory: m})
 }
 
-func tinyEngine(t testing.TB, c *checkpoint.Checkpoint) *local.Engine {
+func tinyEngine(t testing.TB, c *checkpoint.Checkpoint, m *local.Memory) *local.Engine {
 	t.Helper()
-	e, err := opened(context.Background(), local.Open, c)
+	e, err := opened(context.Background(), local.Open, c, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,10 +118,13 @@ func tinyEngine(t testing.TB, c *checkpoint.Checkpoint) *local.Engine {
 }
 
 // tinyPair is a pair of tiny models and its dial.
-func tinyPair(t testing.TB, template bool) *Pair {
+func tinyPair(t testing.TB, template bool) *Pair { return tinyPairIn(t, template, nil) }
+
+// tinyPairIn has its keys and values in m.
+func tinyPairIn(t testing.TB, template bool, m *local.Memory) *Pair {
 	sft, aligned := tinyCheckpoint(t, 0, template), tinyCheckpoint(t, 1, template)
 	return &Pair{
-		SFT: tinyEngine(t, sft), Aligned: tinyEngine(t, aligned), Alpha: 0.5,
+		SFT: tinyEngine(t, sft, m), Aligned: tinyEngine(t, aligned, m), Alpha: 0.5,
 		Mix: func(ctx context.Context, alpha float64, into *local.Engine) (*local.Engine, error) {
 			view, err := expo.Extrapolate(expo.Pair{SFT: sft, Aligned: aligned}, expo.Options{Alpha: alpha})
 			if err != nil {
@@ -130,7 +133,7 @@ func tinyPair(t testing.TB, template bool) *Pair {
 			if into != nil {
 				return into, into.Update(ctx, view)
 			}
-			return opened(ctx, local.Open, view)
+			return opened(ctx, local.Open, view, m)
 		},
 	}
 }

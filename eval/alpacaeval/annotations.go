@@ -56,7 +56,8 @@ func WriteAnnotations(w io.Writer, rows []Annotation) error { return writeArray(
 
 // ReadAnnotations reads annotations.json, of any number of models, into one
 // Judged per judge, baseline and model, in the order of their first rows. Rows
-// that repeat another in instruction and both outputs are left out. source
+// that repeat another in instruction and both outputs are left out; those among
+// them that prefer otherwise are counted as Contradicting. source
 // tells files of models with the same name apart.
 func ReadAnnotations(r io.Reader, source string) ([]*Judged, error) {
 	return new(AnnotationReader).Read(r, source)
@@ -150,8 +151,13 @@ func (a *AnnotationReader) collect(b []byte, source string) ([]*Judged, error) {
 			before = -1
 		}
 		for i := before; i >= 0; i = last.kept[i].before {
-			if same, err := last.kept[i].sameOutputs(r); same || err != nil {
+			same, err := last.kept[i].sameOutputs(r)
+			if err != nil {
 				return err
+			}
+			if same {
+				last.repeated(&last.Rows[i], r.preference)
+				return nil
 			}
 		}
 		last.last[instruction] = len(last.kept)

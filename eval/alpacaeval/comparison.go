@@ -28,6 +28,23 @@ type Judged struct {
 	Baseline string
 	Model    string
 	Rows     []Comparison
+
+	// Contradicting counts rows that were left out because another one before
+	// has the same instruction and outputs, and whose preference is another
+	// than that one's; Contradicted is the instruction of the first of them.
+	Contradicting int
+	Contradicted  string
+}
+
+// repeated takes note of a row that repeats another one.
+func (j *Judged) repeated(first *Comparison, preference float64) {
+	if first.Preference == preference || math.IsNaN(first.Preference) && math.IsNaN(preference) {
+		return
+	}
+	if j.Contradicting == 0 {
+		j.Contradicted = first.Instruction
+	}
+	j.Contradicting++
 }
 
 // Preferences are those of all rows, (rows).

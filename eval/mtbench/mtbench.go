@@ -89,11 +89,14 @@ func Categories() []string {
 // CategoryOf is the category of a question of MT-Bench by its number, 81 to
 // 160; "" for others.
 func CategoryOf(id int) string {
-	if id < 81 || id > 160 {
+	if id < firstQuestion || id > lastQuestion {
 		return ""
 	}
-	return Categories()[(id-81)/10]
+	return Categories()[(id-firstQuestion)/10]
 }
+
+// The numbers of MT-Bench's questions.
+const firstQuestion, lastQuestion = 81, 160
 
 // temperature is that at which answers of a category are generated.
 func temperature(category string) float64 {

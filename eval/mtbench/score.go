@@ -33,7 +33,11 @@ type Scores struct {
 	Unparsed   int // replies without a rating, left out of the means
 	OutOfRange int // ratings that are not from 1 to 10
 	Duplicates int // further ratings of the same answer, left out
-	Questions  []QuestionScore
+	// Missing are the questions that lack a rating, or a reply that cannot be
+	// read, to one of their turns; Unknown are those judged that do not belong
+	// to the set. Both are in order.
+	Missing, Unknown []int
+	Questions        []QuestionScore
 }
 
 // QuestionScore is the ratings of a question's answers; NaN for none.
@@ -56,12 +60,14 @@ func (q QuestionScore) Mean() float64 {
 }
 
 // Complete reports whether each of the 160 answers has a rating or a reply
-// that cannot be read.
-func (s *Scores) Complete() bool { return s.All.N+s.Unparsed >= FullSize }
+// that cannot be read, and there is none to any other question.
+func (s *Scores) Complete() bool {
+	return s.All.N+s.Unparsed >= FullSize && len(s.Missing)+len(s.Unknown) == 0
+}
 
 // ScoreOptions are how figures are computed.
 type ScoreOptions struct {
-	Questions []Question // for the categories; MT-Bench's own if nil
+	Questions []Question // the set, and its categories; MT-Bench's own if nil
 	// Strict leaves ratings out that are not from 1 to 10.
 	Strict bool
 	// Draws of the bootstrap over questions for the intervals; 0 for 2000, −1
@@ -77,8 +83,17 @@ func Score(js []Judgment, opt ScoreOptions) []Scores {
 		opt.Draws = 2000
 	}
 	category := map[int]string{}
+	turns := map[int]int{} // of the set's questions
 	for _, q := range opt.Questions {
 		category[q.ID] = q.Category
+		if len(q.Turns) > 0 {
+			turns[q.ID] = len(q.Turns)
+		}
+	}
+	if len(turns) == 0 {
+		for id := firstQuestion; id <= lastQuestion; id++ {
+			turns[id] = 2
+		}
 	}
 	type rated struct{ model, judge string }
 	var order []rated
@@ -98,7 +113,7 @@ func Score(js []Judgment, opt ScoreOptions) []Scores {
 	for i, g := range order {
 		group.Go(func() {
 			out[i] = Scores{Model: g.model, Judge: g.judge}
-			out[i].add(rows[g], category, opt.Strict)
+			out[i].add(rows[g], category, turns, opt.Strict)
 			out[i].figures(opt.Draws)
 		})
 	}
@@ -106,8 +121,9 @@ func Score(js []Judgment, opt ScoreOptions) []Scores {
 	return out
 }
 
-// add sorts a model's ratings by question.
-func (s *Scores) add(rows []Judgment, category map[int]string, strict bool) {
+// add sorts a model's ratings by question; turns is how many each question of
+// the set has.
+func (s *Scores) add(rows []Judgment, category map[int]string, turns map[int]int, strict bool) {
 	at := map[int]int{}
 	seen := map[[2]int]bool{}
 	// A rating counts rather than a reply without one.
@@ -152,6 +168,20 @@ func (s *Scores) add(rows []Judgment, category map[int]string, strict bool) {
 		s.Questions[i].Turns[j.Turn-1] = x
 	}
 	slices.SortFunc(s.Questions, func(a, b QuestionScore) int { return cmp.Compare(a.ID, b.ID) })
+	for _, q := range s.Questions {
+		if turns[q.ID] == 0 {
+			s.Unknown = append(s.Unknown, q.ID)
+		}
+	}
+	for id, n := range turns {
+		for turn := 1; turn <= n; turn++ {
+			if !seen[[2]int{id, turn}] {
+				s.Missing = append(s.Missing, id)
+				break
+			}
+		}
+	}
+	slices.Sort(s.Missing)
 }
 
 func (s *Scores) figures(draws int) {
@@ -333,6 +363,12 @@ func (s *Scores) Warnings() []string {
 	if !s.Complete() {
 		warn("%d of %d ratings; not an MT-Bench score", s.All.N, FullSize)
 	}
+	if len(s.Missing) > 0 {
+		warn("not all turns of %s are judged", ids(s.Missing))
+	}
+	if len(s.Unknown) > 0 {
+		warn("there are ratings of %s, not of this set", ids(s.Unknown))
+	}
 	if s.Unparsed > 0 {
 		warn("%s left out of the means", plural(s.Unparsed, "reply without a rating is", "replies without a rating are"))
 	}
@@ -343,6 +379,24 @@ func (s *Scores) Warnings() []string {
 		warn("%s not counted", plural(s.Duplicates, "second rating of the same answer is", "further ratings of the same answers are"))
 	}
 	return out
+}
+
+// ids names the first few questions.
+func ids(list []int) string {
+	const most = 5
+	var b strings.Builder
+	b.WriteString(map[bool]string{true: "question ", false: "questions "}[len(list) == 1])
+	for i, id := range list {
+		if i == most {
+			fmt.Fprintf(&b, " and %d more", len(list)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprint(&b, id)
+	}
+	return b.String()
 }
 
 func plural(n int, one, many string) string {

@@ -25,7 +25,7 @@ var architecture = []row{
 	{"weights/safetensors", "one file: header and data", []string{"weights/tensor"}},
 	{"weights/torchbin", "pytorch_model.bin without running a pickle", []string{"weights/tensor"}},
 	{"weights/gguf", "one GGUF file", []string{"weights/tensor"}},
-	{"weights/checkpoint", "a model directory", []string{"weights/tensor", "weights/safetensors", "weights/torchbin", "weights/gguf"}},
+	{"weights/checkpoint", "a model directory", []string{"internal/kernel", "weights/tensor", "weights/safetensors", "weights/torchbin", "weights/gguf"}},
 	{"weights/checkpoint/checkpointtest", "checkpoints for tests", []string{"weights/*"}},
 
 	// What is made of two of them.
@@ -36,9 +36,10 @@ var architecture = []row{
 	{"lm/tokenizer", "text to token IDs and back", nil},
 	{"lm/chat", "messages, and a model's own template for them", nil},
 	{"lm/model", "the decoder on the CPU", []string{"weights/*", "internal/kernel", "internal/quant"}},
-	{"lm/generate", "a request and its response", []string{"lm/chat"}},
-	{"lm/generate/openai", "answered by a server", []string{"lm/chat", "lm/generate"}},
-	{"lm/generate/local", "answered in this process", []string{"lm/chat", "lm/generate", "weights/checkpoint", "lm/model", "lm/tokenizer"}},
+	{"lm/generate/grammar", "which tokens may come next in a document of a form", nil},
+	{"lm/generate", "a request and its response", []string{"lm/chat", "lm/generate/grammar"}},
+	{"lm/generate/openai", "answered by a server", []string{"lm/chat", "lm/generate", "lm/generate/grammar"}},
+	{"lm/generate/local", "answered in this process", []string{"lm/chat", "lm/generate", "lm/generate/grammar", "weights/checkpoint", "lm/model", "lm/tokenizer"}},
 
 	// How the direction and α are found.
 	{"align/search", "the best α of a function of α", nil},
@@ -60,8 +61,9 @@ var architecture = []row{
 	// How it leaves.
 	{"publish/hub", "download and upload", nil},
 	{"publish/card", "the README of a model", []string{".", "align/search", "eval"}},
-	{"publish/export", "GGUF and quantized files", []string{"weights/*", "lm/model", "lm/tokenizer", "internal/quant"}},
-	{"serve", "the OpenAI API and a web page", []string{".", "lm/chat", "lm/generate", "lm/generate/local", "align/reward"}},
+	{"publish/imatrix", "which columns of a model's matrices matter", []string{"weights/gguf", "weights/tensor", "lm/model", "lm/tokenizer"}},
+	{"publish/export", "GGUF and quantized files", []string{"weights/*", "lm/model", "lm/tokenizer", "internal/quant", "publish/imatrix"}},
+	{"serve", "the OpenAI API and a web page", []string{".", "lm/chat", "lm/generate", "lm/generate/grammar", "lm/generate/local", "align/reward"}},
 
 	// How a person uses it.
 	{"internal/report", "tables, pages and plots", nil},

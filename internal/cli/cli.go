@@ -46,6 +46,7 @@ type app struct {
 
 	quiet, verbose, json bool
 	began                bool // a command's own code has been reached
+	truncates            bool // the command has --truncate
 }
 
 // usageError is a mistake on the command line.
@@ -83,7 +84,8 @@ func Main(ctx context.Context, args []string, in io.Reader, out, errs io.Writer)
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
+	a.truncates = cmd.Flags().Lookup("truncate") != nil
 	if err == nil {
 		return exitDone
 	}
@@ -123,7 +125,7 @@ is a model with a LoRA adapter of PEFT added to it.
 		PersistentPreRunE: func(*cobra.Command, []string) error { a.began = true; return nil },
 	}
 	f := root.PersistentFlags()
-	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no hints; results, warnings and errors stay")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "print more")
 	f.BoolVar(&a.json, "json", false, "print one JSON document on standard output, errors as JSON on standard error")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
@@ -168,7 +170,7 @@ func (a *app) report(err error, status int) {
 		doc["problems"] = found.list
 	}
 	msg := message(err)
-	if errors.Is(err, local.ErrTooLong) {
+	if a.truncates && errors.Is(err, local.ErrTooLong) {
 		hints = append(hints, "--truncate drops the beginning of the prompt")
 	}
 	if status == exitUsage && !errors.As(err, new(explained)) {
@@ -193,7 +195,7 @@ func (a *app) report(err error, status int) {
 		fmt.Fprintln(a.err, "  "+l)
 	}
 	for _, h := range hints {
-		fmt.Fprintln(a.err, "expo: hint:", h)
+		a.hint("%s", h)
 	}
 }
 
@@ -224,8 +226,9 @@ func (a *app) warn(format string, args ...any) {
 	}
 }
 
+// hint prints what could be done, unless asked not to.
 func (a *app) hint(format string, args ...any) {
-	if !a.json {
+	if !a.quiet && !a.json {
 		fmt.Fprintf(a.err, "expo: hint: "+format+"\n", args...)
 	}
 }

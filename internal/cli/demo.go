@@ -84,6 +84,7 @@ type demoRun struct {
 	judge   reward.Model
 	doc     demoDocument
 	answers map[float64][]demo.Answer // of the first line
+	paired  bool                      // pairs.jsonl is written
 }
 
 // demoDocument is what search.json holds and --json prints.

@@ -57,11 +57,15 @@ func (d *demoRun) print() error {
 func (d *demoRun) next() []string {
 	in := func(name string) string { return filepath.Join(d.doc.Output, name) }
 	ends := "--sft " + in("sft") + " --aligned " + in(d.flags.pair)
+	pairs := ""
+	if d.paired {
+		pairs = " --pairs " + in("pairs.jsonl")
+	}
 	return []string{
 		"expo generate " + in("model") + " '" + d.prompts[0].Text + "'",
 		"expo serve " + ends,
 		"expo diff " + ends,
-		"expo search " + ends + " --reward " + in("reward") + " --prompts " + in("prompts.jsonl") + " --pairs " + in("pairs.jsonl") + " --alphas 0.5:4:0.5",
+		"expo search " + ends + " --reward " + in("reward") + " --prompts " + in("prompts.jsonl") + pairs + " --alphas 0.5:4:0.5",
 		"expo search --sft YOURS --aligned YOURS --reward MODEL --prompts FILE",
 	}
 }

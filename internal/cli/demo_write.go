@@ -5,14 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"expo"
 	"expo/align/search"
 	"expo/align/train"
 	"expo/demo"
-	"expo/demo/notes"
 	"expo/eval"
 	"expo/weights/checkpoint"
 )
@@ -89,30 +90,23 @@ func (d *demoRun) models(ctx context.Context, dir, final string) error {
 	return err
 }
 
-// texts writes the prompts, and the best and worst of the SFT model's answers to
-// each, for searches of one's own.
+// texts writes the prompts, and preference pairs, for searches of one's own.
 func (d *demoRun) texts(dir string) error {
 	var prompts []any
-	var pairs []any
-	list := d.answers[search.SFT]
-	for i, p := range d.prompts {
+	for _, p := range d.prompts {
 		prompts = append(prompts, struct {
 			Prompt string `json:"prompt"`
 		}{p.Text})
-		best, worst := list[i*d.flags.seeds].Response.Text, list[i*d.flags.seeds].Response.Text
-		for _, x := range list[i*d.flags.seeds : (i+1)*d.flags.seeds] {
-			if x.Rule > notes.Score(p, best) {
-				best = x.Response.Text
-			}
-			if x.Rule < notes.Score(p, worst) {
-				worst = x.Response.Text
-			}
-		}
-		if notes.Score(p, best) > notes.Score(p, worst) {
-			pairs = append(pairs, train.Pair{Prompt: p.Text, Chosen: best, Rejected: worst})
-		}
 	}
-	for name, rows := range map[string][]any{"prompts.jsonl": prompts, "pairs.jsonl": pairs} {
+	files := map[string][]any{"prompts.jsonl": prompts}
+	pairs := d.pairs(search.SFT)
+	if len(pairs) == 0 { // always so with one answer to each prompt
+		pairs = d.pairs(slices.Sorted(maps.Keys(d.answers))...)
+	}
+	if d.paired = len(pairs) > 0; d.paired {
+		files["pairs.jsonl"] = pairs
+	}
+	for name, rows := range files {
 		err := eval.WriteFile(filepath.Join(dir, name), func(w io.Writer) error {
 			enc := json.NewEncoder(w)
 			enc.SetEscapeHTML(false)
@@ -128,4 +122,29 @@ func (d *demoRun) texts(dir string) error {
 		}
 	}
 	return nil
+}
+
+// pairs are the best and the worst, by the rule, of the answers to each prompt that
+// models at some α gave, of prompts whose answers differ.
+func (d *demoRun) pairs(alphas ...float64) []any {
+	var out []any
+	for i, p := range d.prompts {
+		var best, worst *demo.Answer
+		for _, alpha := range alphas {
+			list := d.answers[alpha][i*d.flags.seeds : (i+1)*d.flags.seeds]
+			for k := range list {
+				x := &list[k]
+				if best == nil || x.Rule > best.Rule {
+					best = x
+				}
+				if worst == nil || x.Rule < worst.Rule {
+					worst = x
+				}
+			}
+		}
+		if best != nil && best.Rule > worst.Rule && best.Response.Text != "" && worst.Response.Text != "" {
+			out = append(out, train.Pair{Prompt: p.Text, Chosen: best.Response.Text, Rejected: worst.Response.Text})
+		}
+	}
+	return out
 }

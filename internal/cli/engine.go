@@ -28,6 +28,7 @@ type engineFlags struct {
 	maxBatch     int
 	chatTemplate string
 	noMap        bool
+	memory       *local.Memory // of keys and values; nil: no bound
 }
 
 func (f *engineFlags) add(cmd *cobra.Command) {
@@ -63,7 +64,7 @@ func (f *engineFlags) open(ctx context.Context, args []string) (e *loaded, rest 
 	if !pairGiven && len(f.alphas) > 0 {
 		return nil, nil, usagef("--alpha needs --sft and --aligned")
 	}
-	opt := local.Options{MaxBatch: f.maxBatch}
+	opt := local.Options{MaxBatch: f.maxBatch, Memory: f.memory}
 	e = &loaded{}
 	switch {
 	case pairGiven:

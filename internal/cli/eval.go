@@ -14,8 +14,14 @@ import (
 
 func (a *app) eval() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "eval",
+		Use:   "eval alpaca|mtbench",
 		Short: "Measure a model on a benchmark",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("expo eval knows alpaca and mtbench, not %q", args[0])
+			}
+			return usagef("say what to measure with: expo eval alpaca or mtbench")
+		},
 		Long: `Let a model answer a benchmark's questions, have the answers judged, and compute
 the benchmark's own figures. Every answer and every judgment is kept in a log as it
 arrives; the same command resumes where it was stopped, and pays for nothing twice.

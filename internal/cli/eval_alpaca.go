@@ -57,6 +57,9 @@ func (a *app) runAlpaca(ctx context.Context, f *alpacaFlags, args []string) erro
 	if err := f.alpacaScoreFlags.check(); err != nil {
 		return err
 	}
+	if f.changed("limit") && f.limit < 1 {
+		return usagef("--limit %d: use 1 or more, or leave it out for all instructions", f.limit)
+	}
 	switch {
 	case len(f.annotations) > 0 && f.answering(nil):
 		return usagef("--annotations scores what is there and a model answers anew: give one of them; --keep-annotations goes on with judgments")

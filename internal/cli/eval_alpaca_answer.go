@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,10 @@ func (r *alpacaRun) answer(ctx context.Context, args []string) ([]alpacaeval.Out
 			return nil, nil, err
 		}
 		if !r.answering(args) {
+			r.warnEmpty(have)
+			if have, err = r.named(have); err != nil {
+				return nil, nil, err
+			}
 			return r.rename(have), nil, nil
 		}
 	}
@@ -28,7 +33,6 @@ func (r *alpacaRun) answer(ctx context.Context, args []string) ([]alpacaeval.Out
 		known[o.Instruction] = o
 	}
 	speak := speakerFlags{engine: &r.engine, fleet: &r.fleet, name: r.name}
-	r.fleet.jobs = r.engine.jobs
 	s, err := speak.open(ctx, r.app, &r.spend, args, r.log)
 	if err != nil {
 		return nil, nil, err
@@ -80,6 +84,17 @@ func (r *alpacaRun) answer(ctx context.Context, args []string) ([]alpacaeval.Out
 	if err != nil {
 		return nil, nil, r.stopped(err, "answers", missing-len(ans.Pending(r.log, ask)), missing)
 	}
+	r.warnEmpty(outputs)
+	r.warnFailed("answered", failed)
+	outputs = r.rename(outputs)
+	path := filepath.Join(r.dir, "model_outputs.json")
+	if err := eval.WriteFile(path, func(w io.Writer) error { return alpacaeval.WriteOutputs(w, outputs) }); err != nil {
+		return nil, nil, err
+	}
+	return outputs, failed, r.made(s.name)
+}
+
+func (r *alpacaRun) warnEmpty(outputs []alpacaeval.Output) {
 	empty := 0
 	for _, o := range outputs {
 		if strings.TrimSpace(o.Output) == "" {
@@ -87,12 +102,29 @@ func (r *alpacaRun) answer(ctx context.Context, args []string) ([]alpacaeval.Out
 		}
 	}
 	if empty > 0 {
-		r.warn("%d answers are empty; they are kept and judged", empty)
+		r.notes = append(r.notes, fmt.Sprintf("%d answers are empty; they are kept and judged", empty))
 	}
-	r.warnFailed("answered", failed)
-	outputs = r.rename(outputs)
-	path := filepath.Join(r.dir, "model_outputs.json")
-	return outputs, failed, eval.WriteFile(path, func(w io.Writer) error { return alpacaeval.WriteOutputs(w, outputs) })
+}
+
+// named gives outputs without a generator that of the others.
+func (r *alpacaRun) named(rows []alpacaeval.Output) ([]alpacaeval.Output, error) {
+	name, lacks := r.name, 0
+	for _, o := range rows {
+		if o.Generator == "" {
+			lacks++
+		} else if name == "" {
+			name = o.Generator
+		}
+	}
+	if lacks > 0 && name == "" {
+		return nil, fmt.Errorf("%s has no field generator, which says whose the outputs are; --name NAME says it", r.outputs)
+	}
+	for i := range rows {
+		if rows[i].Generator == "" {
+			rows[i].Generator = name
+		}
+	}
+	return rows, nil
 }
 
 // rename gives outputs the name that the command line wants.

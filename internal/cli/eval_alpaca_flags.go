@@ -220,7 +220,7 @@ func readWith[T any](path string, read func(io.Reader) (T, error)) (T, error) {
 		return none, fmt.Errorf("%s: %w", path, err)
 	}
 	v, err := read(r)
-	if err != nil && !strings.Contains(err.Error(), filepath.Base(path)) {
+	if err != nil && !strings.Contains(err.Error(), filepath.Base(path)+":") {
 		err = fmt.Errorf("%s: %w", path, err)
 	}
 	return v, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -85,6 +86,47 @@ func (r *alpacaRun) pairwise(ctx context.Context, model string) (*judge.Pairwise
 	return p, nil
 }
 
+// openJudge finds out who judges, and how, before anything is asked. A model in
+// this process is opened when it is needed: the one that answers may have to
+// make room for it.
+func (r *alpacaRun) openJudge(ctx context.Context, needed bool) error {
+	if r.judging != nil && (r.judging.Generator != nil || !needed) {
+		return nil
+	}
+	var args []string
+	if r.judgeModel != "" {
+		args = []string{r.judgeModel}
+	}
+	engine := engineFlags{jobs: r.engine.jobs, maxBatch: r.engine.maxBatch, quantize: r.engine.quantize, noMap: r.engine.noMap}
+	engine.rounding = "once"
+	speak := speakerFlags{engine: &engine, fleet: &r.judgeFleet}
+	if !needed && !r.judgeFleet.given() {
+		identity, err := engine.identity(ctx, args, r.log)
+		if err != nil {
+			return err
+		}
+		r.judging = &speaker{name: engine.modelName(args), identity: identity, close: func() {}}
+	} else {
+		s, err := speak.open(ctx, r.app, &r.spend, args, r.log)
+		if err != nil {
+			return err
+		}
+		r.judging = s
+		if s.raw {
+			return usagef("the judge %s has no chat template; choose a model that has one", s.name)
+		}
+	}
+	if r.judgeBy != nil {
+		return nil
+	}
+	var err error
+	if r.judgeBy, err = r.pairwise(ctx, r.judging.name); err != nil {
+		return err
+	}
+	r.configureJudge(r.judging, r.judgeBy)
+	return nil
+}
+
 // judge has the outputs judged and computes the figures.
 func (r *alpacaRun) judge(ctx context.Context, outputs []alpacaeval.Output, unanswered []alpacaeval.Failure) error {
 	pairs, unknown, absent, err := alpacaeval.Match(r.baseline, outputs)
@@ -100,26 +142,10 @@ func (r *alpacaRun) judge(ctx context.Context, outputs []alpacaeval.Output, unan
 	if len(pairs) == 0 {
 		return errors.New("there is nothing to judge: no output answers an instruction of the baseline")
 	}
-	var args []string
-	if r.judgeModel != "" {
-		args = []string{r.judgeModel}
-	}
-	engine := engineFlags{jobs: r.engine.jobs, maxBatch: r.engine.maxBatch, quantize: r.engine.quantize, noMap: r.engine.noMap}
-	engine.rounding = "once"
-	speak := speakerFlags{engine: &engine, fleet: &r.judgeFleet}
-	s, err := speak.open(ctx, r.app, &r.spend, args, r.log)
-	if err != nil {
+	if err := r.openJudge(ctx, true); err != nil {
 		return err
 	}
-	defer s.close()
-	p, err := r.pairwise(ctx, s.name)
-	if err != nil {
-		return err
-	}
-	if s.raw {
-		return usagef("the judge %s has no chat template; choose a model that has one", s.name)
-	}
-	r.configureJudge(s, p)
+	s, p := r.judging, r.judgeBy
 	if err := r.unlike(pairs[0].Generator2); err != nil && !r.plan {
 		return err
 	}
@@ -157,16 +183,15 @@ func (r *alpacaRun) judge(ctx context.Context, outputs []alpacaeval.Output, unan
 
 // configureJudge records what the judgments depend on.
 func (r *alpacaRun) configureJudge(s *speaker, p *judge.Pairwise) {
-	c := r.config
+	c := map[string]string{"annotator": p.ID}
 	c["judge_model"], c["judge_template_sha256"], c["judge_reading"] = s.name, p.Template.SHA256(), string(p.Reading)
 	c["judge_temperature"], c["judge_max_tokens"], c["judge_seed"] = fmt.Sprint(p.Request.Temperature), fmt.Sprint(p.Request.MaxTokens), fmt.Sprint(p.Request.Seed)
 	c["judge_identity"], c["swap"] = eval.Key(s.identity), r.swap
 	if p.Reading == judge.Votes {
 		c["judge_samples"] = strconv.Itoa(p.Samples)
 	}
-	if r.limit > 0 {
-		c["limit"] = strconv.Itoa(r.limit)
-	}
+	maps.Copy(r.config, c)
+	r.judgeConfig = c
 }
 
 // finish writes the judgments and all that follows from them.
@@ -186,6 +211,9 @@ func (r *alpacaRun) finish(ctx context.Context, p *judge.Pairwise, rows []alpaca
 	}
 	if r.limit > 0 && r.limit < len(r.all) {
 		scored[0].warn("--limit %d: a part of the instructions only", r.limit)
+	}
+	for _, w := range r.notes {
+		scored[0].warn("%s", w)
 	}
 	if undecided > 0 {
 		scored[0].undecided = undecided

@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 
 	"expo/eval"
 	"expo/eval/alpacaeval"
+	"expo/eval/judge"
 	"expo/lm/generate"
 	"expo/lm/generate/openai"
 )
@@ -27,6 +30,12 @@ type alpacaRun struct {
 	all      []string            // instructions of the whole set
 	config   map[string]string
 	offers   []alpacaOfferJSON
+	notes    []string // warnings for the result
+
+	answerConfig, judgeConfig map[string]string // parts of config
+
+	judging *speaker // its Generator is nil until a model in this process is needed
+	judgeBy *judge.Pairwise
 }
 
 // alpacaOfferJSON is what a stage would ask for.
@@ -49,6 +58,9 @@ func (a *app) alpacaPath(ctx context.Context, f *alpacaFlags, args []string) err
 	}
 	if !f.answers && f.judgeModel == "" && !f.judgeFleet.given() {
 		return usagef("needs a judge: --judge-model NAME (with --judge-base-url URL, if it is not OpenAI's), or --judge MODEL; --answers-only does without")
+	}
+	if f.fleet.jobs = f.engine.jobs; f.judgeFleet.jobs == 0 {
+		f.judgeFleet.jobs = f.engine.jobs
 	}
 	f.request.TopK = max(f.request.TopK, 0)
 	if err := f.request.Check(); err != nil {
@@ -78,11 +90,20 @@ func (a *app) alpacaPath(ctx context.Context, f *alpacaFlags, args []string) err
 		return err
 	}
 	defer r.log.Close()
+	if !f.answers {
+		if err := r.openJudge(ctx, false); err != nil {
+			return err
+		}
+		defer func() { r.judging.close() }()
+	}
 	outputs, failed, err := r.answer(ctx, args)
 	if err != nil {
 		return err
 	}
 	if f.answers {
+		for _, w := range r.notes {
+			r.warn("%s", w)
+		}
 		if f.plan {
 			return r.printOffers()
 		}
@@ -134,6 +155,7 @@ func (r *alpacaRun) readReference(ctx context.Context) error {
 	r.all = instructionsOf(r.baseline)
 	if r.limit > 0 && r.limit < len(r.baseline) {
 		r.baseline = r.baseline[:r.limit]
+		r.config["limit"] = strconv.Itoa(r.limit)
 	}
 	return nil
 }
@@ -178,6 +200,10 @@ func (r *alpacaRun) configure(s *speaker, raw bool) {
 		r.config[k] = fmt.Sprint(v)
 	}
 	r.config["model_identity"] = eval.Key(s.identity)
+	r.answerConfig = maps.Clone(r.config)
+	for k := range r.judgeConfig {
+		delete(r.answerConfig, k)
+	}
 }
 
 // offer says what a stage will ask for and cost, and asks whether it may.
@@ -216,21 +242,37 @@ func (r *alpacaRun) printOffers() error {
 	return nil
 }
 
-// unlike tells what the results in the directory were made with otherwise;
-// they are not mixed with others unless that is asked for.
+// answersMade is the key under which the log has what the answers in the
+// directory were made with.
+func answersMade() string { return eval.Key("alpacaeval settings") }
+
+// made records what the answers were made with.
+func (r *alpacaRun) made(model string) error {
+	now := eval.Result{Suite: "alpacaeval", Model: model, Config: r.answerConfig}
+	var old eval.Result
+	if ok, err := r.log.Get(answersMade(), &old); err != nil || ok && old.Model == model && maps.Equal(old.Config, now.Config) {
+		return err
+	}
+	return r.log.Append(answersMade(), now)
+}
+
+// unlike tells what the results in the directory, or the answers if there are
+// only those, were made with otherwise; they are not mixed with others unless
+// that is asked for. More instructions than before are no other run.
 func (r *alpacaRun) unlike(model string) error {
 	if r.force {
 		return nil
 	}
-	b, err := os.ReadFile(filepath.Join(r.dir, "result.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	var old eval.Result
-	if err := json.Unmarshal(b, &old); err != nil {
+	b, err := os.ReadFile(filepath.Join(r.dir, "result.json"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if ok, err := r.log.Get(answersMade(), &old); !ok || err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	case json.Unmarshal(b, &old) != nil:
 		return fmt.Errorf("%s holds a result.json that is of no run; choose another -o, or --force", r.dir)
 	}
 	var other []string
@@ -238,7 +280,18 @@ func (r *alpacaRun) unlike(model string) error {
 		other = append(other, fmt.Sprintf("model %s, now %s", old.Model, model))
 	}
 	for k, v := range r.config {
-		if was := old.Config[k]; was != v {
+		was, ok := old.Config[k]
+		if k == "limit" {
+			if n, err := strconv.Atoi(was); err == nil && n <= r.limit {
+				continue
+			}
+			if !ok {
+				was = "none"
+			}
+		} else if !ok && old.Metrics == nil {
+			continue // of the judge, and there are only answers
+		}
+		if was != v {
 			other = append(other, fmt.Sprintf("%s %q, now %q", k, was, v))
 		}
 	}

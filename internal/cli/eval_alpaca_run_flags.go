@@ -32,7 +32,7 @@ type alpacaRunFlags struct {
 	compat        bool
 	keep          string
 
-	changed func(flag string) bool
+	changed func(flag string) bool // whether it was given
 }
 
 func (f *alpacaRunFlags) add(cmd *cobra.Command) {
@@ -69,7 +69,7 @@ func (f *alpacaRunFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&f.judgeTries, "judge-tries", 2, "how often a reply is asked for that cannot be read")
 	j := &f.judgeRequest
 	fl.IntVar(&j.MaxTokens, "judge-max-tokens", 0, "tokens of a reply at most (default: the judge's)")
-	fl.Float64Var(&j.Temperature, "judge-temperature", 1, "of the judge (default: the judge's)")
+	fl.Float64Var(&j.Temperature, "judge-temperature", 0, "of the judge (default: the judge's)")
 	fl.IntVar(&j.TopLogprobs, "judge-top-logprobs", 5, "look for the verdict among this many tokens; up to 20")
 	fl.Uint64Var(&j.Seed, "judge-seed", 0, "of the judge's random numbers")
 	fl.StringVar(&f.swap, "swap", "one", "`one|both` orders of the outputs; both is another judge")

@@ -50,6 +50,7 @@ type alpacaJSON struct {
 	Total         int      `json:"n_total"`
 	Missing       int      `json:"n_missing"`
 	Undecided     int      `json:"n_undecided,omitempty"`
+	Contradicting int      `json:"n_contradicting,omitempty"`
 	Discrete      *float64 `json:"discrete_win_rate"`
 	AverageLength int      `json:"avg_length"`
 
@@ -71,9 +72,21 @@ type alpacaJSON struct {
 
 // alpacaScore computes and prints the figures of annotation files.
 func (a *app) alpacaScore(ctx context.Context, f *alpacaFlags, files []string) error {
+	if f.changed("limit") {
+		return usagef("--limit is for answers and judgments that are made; --annotations scores all that is there")
+	}
 	sets, err := readAnnotations(files)
 	if err != nil {
 		return err
+	}
+	length := -1
+	if f.outputs != "" { // the length is that of all outputs, judged or not
+		if len(sets) != 1 {
+			return usagef("--outputs belong to one model; there are %d", len(sets))
+		}
+		if length, err = f.lengthOf(sets[0]); err != nil {
+			return err
+		}
 	}
 	if f.name != "" {
 		if len(sets) != 1 {
@@ -85,17 +98,42 @@ func (a *app) alpacaScore(ctx context.Context, f *alpacaFlags, files []string) e
 	if err != nil {
 		return err
 	}
-	if f.outputs != "" { // the length is that of all outputs, judged or not
-		if len(scored) != 1 {
-			return usagef("--outputs belong to one model; there are %d", len(scored))
-		}
-		rows, err := readQuestions(f.outputs)
-		if err != nil {
-			return err
-		}
-		scored[0].length = alpacaeval.AverageLength(rows)
+	if length >= 0 {
+		scored[0].length = length
 	}
 	return a.alpacaFinish(&f.alpacaScoreFlags, scored)
+}
+
+// lengthOf is the mean length of --outputs, which have to be those of a set: by
+// the same model, to all of its instructions.
+func (f *alpacaFlags) lengthOf(set *alpacaeval.Judged) (int, error) {
+	rows, err := readQuestions(f.outputs)
+	if err != nil {
+		return 0, err
+	}
+	there := map[string]bool{}
+	for _, o := range rows {
+		there[o.Instruction] = true
+		if o.Generator != "" && o.Generator != set.Model && o.Generator != f.name {
+			return 0, fmt.Errorf("%s has outputs of %s, and %s judgments of %s; give outputs of the same model, or --name %s if it is the same", f.outputs, o.Generator, set.Source, set.Model, o.Generator)
+		}
+	}
+	lacks, first := 0, ""
+	for _, r := range set.Rows {
+		if r.Instruction != "" && !there[r.Instruction] {
+			if lacks == 0 {
+				first = r.Instruction
+			}
+			lacks++
+		}
+	}
+	if lacks == 0 && len(there) >= len(set.Rows) {
+		return alpacaeval.AverageLength(rows), nil
+	}
+	if lacks == 0 {
+		return 0, fmt.Errorf("%s has outputs to %d instructions, and %s judgments of %d", f.outputs, len(there), set.Source, len(set.Rows))
+	}
+	return 0, fmt.Errorf("%s lacks outputs to %d of the %d instructions of %s, as %s; give the outputs that were judged", f.outputs, lacks, len(set.Rows), set.Source, shown(first))
 }
 
 // readAnnotations reads files in parallel and keeps their order.
@@ -205,6 +243,9 @@ func (s *alpacaScored) compute(ctx context.Context, f *alpacaScoreFlags, ref *al
 	if n := s.wr.Missing; n > 0 {
 		s.warn("%d rows have no judgment and count in no rate", n)
 	}
+	if n := s.Contradicting; n > 0 {
+		s.warn("%d rows contradict the judgment of the same outputs before them, which is kept; the first is of the instruction %s", n, shown(s.Contradicted))
+	}
 	if s.absent > 0 {
 		s.warn("%d of %d instructions have no row", s.absent, s.total)
 	}
@@ -241,6 +282,16 @@ func (s *alpacaScored) compute(ctx context.Context, f *alpacaScoreFlags, ref *al
 	return nil
 }
 
+// shown is the beginning of a text, quoted.
+func shown(text string) string {
+	const most = 60
+	r := []rune(strings.ToValidUTF8(text, "�"))
+	if len(r) > most {
+		return strconv.Quote(string(r[:most])) + "…"
+	}
+	return strconv.Quote(string(r))
+}
+
 func (s *alpacaScored) warn(format string, args ...any) {
 	s.warnings = append(s.warnings, fmt.Sprintf(format, args...))
 }
@@ -274,7 +325,7 @@ func (s *alpacaScored) document(f *alpacaScoreFlags) alpacaJSON {
 	d := alpacaJSON{
 		Suite: "alpacaeval", Version: s.version(), Model: s.Model, Baseline: s.Baseline, Judge: s.Judge, Source: s.Source,
 		WinRate: eval.Finite(s.wr.WinRate), StandardError: eval.Finite(s.wr.StandardError), Wins: s.wr.Wins, WinsBase: s.wr.WinsBase, Draws: s.wr.Draws,
-		Total: s.wr.Total, Missing: s.missing(), Undecided: s.undecided, Discrete: eval.Finite(s.wr.DiscreteWinRate), AverageLength: s.length,
+		Total: s.wr.Total, Missing: s.missing(), Undecided: s.undecided, Contradicting: s.Contradicting, Discrete: eval.Finite(s.wr.DiscreteWinRate), AverageLength: s.length,
 		WRInterval: s.wrCI, LCInterval: s.lcCI, Versus: s.versus, Config: s.configuration(f), Warnings: s.warnings,
 	}
 	if s.lc != nil {
@@ -318,6 +369,9 @@ func (s *alpacaScored) result(f *alpacaScoreFlags) eval.Result {
 		count("n_wins", s.wr.Wins), count("n_wins_base", s.wr.WinsBase), count("n_draws", s.wr.Draws), count("n_missing", s.missing()), count("n_undecided", s.undecided),
 		{Name: "avg_length", Value: float64(s.length), N: len(s.Rows), StdErr: math.NaN()},
 	}}
+	if n := s.Contradicting; n > 0 {
+		r.Metrics = append(r.Metrics, count("n_contradicting", n))
+	}
 	if s.lc != nil {
 		r.Metrics = append(r.Metrics,
 			eval.Metric{Name: "length_controlled_winrate", Value: s.lc.WinRate, N: len(s.Rows), StdErr: s.lc.StandardError, CI: s.lcCI},

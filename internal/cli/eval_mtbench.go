@@ -26,6 +26,7 @@ type mtbenchFlags struct {
 	system      string
 	name        string
 	limit       int
+	limited     bool // limit was given
 	plan        bool
 	answersOnly bool
 
@@ -70,8 +71,12 @@ several models and files, compressed or not.
 
 Questions, judge prompts and gpt-4's reference answers are fetched from FastChat,
 checked, and kept; flags take files in their place. The references are used with
-every judge. With servers, -j is how many requests are under way at once (16 by
-default); --max-cost bounds what all of them may cost.
+every judge. --max-cost bounds what all servers together may cost.
+
+DIR may hold the answers of several models and the judgments of several judges:
+another model, or another judge, is added, and result.json is of all of them. What
+would replace answers or judgments that were made with other settings is refused
+before anything is asked, unless --force says otherwise.
 ` + exitHelp,
 		Example: `  expo eval mtbench out --judge-model gpt-4.1-2025-04-14 -o run
   expo eval mtbench --sft SFT --aligned DPO --alpha 0.3 --judge judge.gguf -o run
@@ -79,7 +84,7 @@ default); --max-cost bounds what all of them may cost.
   expo eval mtbench --answers model_answer --mode pair --baseline zephyr-7b-beta --judge-model gpt-4.1 -o run
   expo eval mtbench --judgments model_judgment/gpt-4_single.jsonl --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.forced = cmd.Flags().Changed("temperature")
+			f.forced, f.limited = cmd.Flags().Changed("temperature"), cmd.Flags().Changed("limit")
 			return a.runMTBench(cmd.Context(), &f, args)
 		},
 	}
@@ -131,6 +136,9 @@ func (a *app) runMTBench(ctx context.Context, f *mtbenchFlags, args []string) er
 	if f.draws <= 0 {
 		f.draws = -1
 	}
+	if f.limited && f.limit < 1 {
+		return usagef("--limit %d: use 1 or more, or leave it out for all questions", f.limit)
+	}
 	if !slices.Contains([]string{"single", "pair", "both"}, f.mode) {
 		return usagef("--mode %s: use single, pair or both", f.mode)
 	}
@@ -138,6 +146,8 @@ func (a *app) runMTBench(ctx context.Context, f *mtbenchFlags, args []string) er
 	switch {
 	case len(f.judgments) > 0 && (answering || len(f.answers) > 0):
 		return usagef("--judgments scores what is there, and a model or --answers is judged anew: give one of them")
+	case len(f.judgments) > 0 && f.limited:
+		return usagef("--limit is for answers and judgments that are made; --judgments scores all that is there")
 	case len(f.judgments) > 0:
 		return a.mtbenchScore(ctx, f, append(f.judgments, args...))
 	case len(args) > 0 || answering || len(f.answers) > 0:

@@ -32,8 +32,9 @@ type mtbenchRun struct {
 	judge    *mtbench.Judge
 	models   []mtbench.Answers // from files, and then the model's
 	failed   []mtbench.Failure
-	unparsed int
 	warnings []string
+
+	unanswered int // turns that files of answers lack
 }
 
 // mtbenchPath answers, judges and scores.
@@ -65,6 +66,11 @@ func (a *app) mtbenchPath(ctx context.Context, f *mtbenchFlags, args []string) e
 		return err
 	}
 	defer r.close()
+	if !f.force && !f.plan {
+		if err := r.unlike(); err != nil {
+			return err
+		}
+	}
 	stages, err := r.stages()
 	if err != nil {
 		return err
@@ -81,12 +87,14 @@ func (a *app) mtbenchPath(ctx context.Context, f *mtbenchFlags, args []string) e
 	if f.answersOnly {
 		return r.finishAnswers()
 	}
+	r.countUnanswered()
 	single, pairs, err := r.judgments(ctx)
 	if err != nil {
 		return err
 	}
-	out := &mtbenchResult{f: f, dir: r.dir, questions: r.questions, config: r.config, warnings: r.warnings, failed: len(r.failed), models: r.models}
-	r.describe()
+	out := &mtbenchResult{f: f, dir: r.dir, questions: r.questions, config: r.config, configs: map[string]map[string]string{}, checked: true,
+		warnings: r.warnings, failed: len(r.failed) + r.unanswered, models: r.models}
+	r.describe(out)
 	return a.mtbenchFinish(out, single, pairs)
 }
 
@@ -273,7 +281,33 @@ func (r *mtbenchRun) answer(ctx context.Context) error {
 		r.warnings = append(r.warnings, fmt.Sprintf("%s: %d of %d answers end at --max-tokens %d", answers.Model, answers.Truncated, 2*len(r.questions), r.f.request.MaxTokens))
 	}
 	r.models = append(r.models, *answers)
-	return writeLines(filepath.Join(r.dir, "model_answer", answers.Model+".jsonl"), answers.Answers)
+	if err := writeLines(r.answerFile(answers.Model), answers.Answers); err != nil {
+		return err
+	}
+	return r.made()
+}
+
+// countUnanswered counts the turns that files of answers lack.
+func (r *mtbenchRun) countUnanswered() {
+	for _, m := range r.models {
+		if r.answerer != nil && m.Model == r.answerer.Model {
+			continue
+		}
+		turns := map[int]int{}
+		for _, a := range m.Answers {
+			turns[a.QuestionID] = len(a.Choices[0].Turns)
+		}
+		var lacking []int
+		for _, q := range r.questions {
+			if n := len(q.Turns) - turns[q.ID]; n > 0 {
+				lacking = append(lacking, q.ID)
+				r.unanswered += n
+			}
+		}
+		if len(lacking) > 0 {
+			r.warnings = append(r.warnings, fmt.Sprintf("%s: %d of %d questions have no answer: %s", m.Model, len(lacking), len(r.questions), numbers(lacking)))
+		}
+	}
 }
 
 // kept adds to an error what becomes of what has been done.
@@ -310,7 +344,7 @@ func (r *mtbenchRun) finishAnswers() error {
 	for _, w := range r.warnings {
 		r.warn("%s", w)
 	}
-	path := filepath.Join(r.dir, "model_answer", r.answerer.Model+".jsonl")
+	path := r.answerFile(r.answerer.Model)
 	n := len(r.models[len(r.models)-1].Answers)
 	var err error
 	if r.json {
@@ -326,9 +360,6 @@ func (r *mtbenchRun) finishAnswers() error {
 
 // judgments has the answers judged and writes FastChat's files.
 func (r *mtbenchRun) judgments(ctx context.Context) (single []mtbench.Judgment, pairs []mtbench.PairJudgment, err error) {
-	file := func(kind string) string {
-		return filepath.Join(r.dir, "model_judgment", r.judge.Name+"_"+kind+".jsonl")
-	}
 	progress := r.progress("judging")
 	defer progress.stop()
 	r.judge.Progress = func(done, total int) { progress.update(int64(done), int64(total)) }
@@ -341,7 +372,11 @@ func (r *mtbenchRun) judgments(ctx context.Context) (single []mtbench.Judgment, 
 		if err := r.fail("judged", run.Open); err != nil && len(js) == 0 {
 			return nil, nil, err
 		}
-		if err := writeLines(file("single"), js); err != nil {
+		old, _, err := r.earlier("single")
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := writeLines(r.judgmentFile("single"), replaced(old, js, func(j mtbench.Judgment) string { return j.Model })); err != nil {
 			return nil, nil, err
 		}
 		single = js
@@ -359,7 +394,11 @@ func (r *mtbenchRun) judgments(ctx context.Context) (single []mtbench.Judgment, 
 		if err := r.fail("judged", run.Open); err != nil && len(ps) == 0 {
 			return nil, nil, err
 		}
-		if err := writeLines(file("pair"), ps); err != nil {
+		_, old, err := r.earlier("pair")
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := writeLines(r.judgmentFile("pair"), replaced(old, ps, func(p mtbench.PairJudgment) string { return p.Model1 + "\x00" + p.Model2 })); err != nil {
 			return nil, nil, err
 		}
 		pairs = ps
@@ -368,28 +407,21 @@ func (r *mtbenchRun) judgments(ctx context.Context) (single []mtbench.Judgment, 
 }
 
 // describe records what the figures depend on.
-func (r *mtbenchRun) describe() {
-	c := r.config
-	if r.answerer != nil {
-		q := r.f.request
-		c["temperature"] = "by category"
-		if r.f.forced {
-			c["temperature"] = fmt.Sprint(r.f.temperature)
-		}
-		for k, v := range map[string]any{
-			"max_tokens": q.MaxTokens, "top_p": q.TopP, "top_k": q.TopK, "min_p": q.MinP, "presence_penalty": q.PresencePenalty,
-			"frequency_penalty": q.FrequencyPenalty, "repetition_penalty": q.RepetitionPenalty, "seed": q.Seed, "system": r.f.system,
-		} {
-			c[k] = fmt.Sprint(v)
-		}
-		c["model_identity"] = eval.Key(r.model.identity)
-	}
-	c["judge"], c["judge_identity"] = r.judge.Name, eval.Key(r.judging.identity)
-	c["judge_temperature"], c["judge_max_tokens"] = fmt.Sprint(r.f.judgeRequest.Temperature), fmt.Sprint(r.f.judgeRequest.MaxTokens)
-	c["references_by"] = "gpt-4"
+func (r *mtbenchRun) describe(out *mtbenchResult) {
+	reported := ""
 	if s := r.judging.servers; s != nil {
-		if names := r.reported(s); len(names) > 0 {
-			c["judge_reported"] = strings.Join(names, ", ")
+		reported = strings.Join(r.reported(s), ", ")
+	}
+	for _, model := range r.names() {
+		c := r.settings(model)
+		if reported != "" {
+			c["judge_reported"] = reported
+		}
+		out.configs[model] = c
+		for k, v := range c { // the document's are those of the model that answered, and what all have in common
+			if r.answerer != nil && r.answerer.Model == model || k != "answers_sha256" || len(r.models) == 1 {
+				out.config[k] = v
+			}
 		}
 	}
 }

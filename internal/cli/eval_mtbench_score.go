@@ -3,10 +3,10 @@ package cli
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +22,8 @@ type mtbenchResult struct {
 	dir       string // "": print only
 	questions []mtbench.Question
 	config    map[string]string
+	configs   map[string]map[string]string // by model; config's for those that it lacks
+	checked   bool                         // that nothing of another run is replaced
 	warnings  []string
 	failed    int // turns without an answer or a judgment
 	models    []mtbench.Answers
@@ -119,7 +121,7 @@ func (a *app) mtbenchFinish(r *mtbenchResult, single []mtbench.Judgment, pairs [
 	}
 	doc := r.document()
 	if r.dir != "" {
-		if err := r.write(doc); err != nil {
+		if err := r.write(); err != nil {
 			return err
 		}
 	}
@@ -218,37 +220,43 @@ func (r *mtbenchResult) document() mtbenchJSON {
 	return doc
 }
 
-// results are the models' figures as other suites have them.
+// results are the ratings as other suites have their figures, one of each model
+// and judge.
 func (r *mtbenchResult) results() []eval.Result {
 	var out []eval.Result
-	add := func(model string, metrics ...eval.Metric) {
-		for i := range out {
-			if out[i].Model == model {
-				out[i].Metrics = append(out[i].Metrics, metrics...)
-				return
-			}
-		}
-		out = append(out, eval.Result{Suite: "mtbench", Version: mtbench.Version, Model: model, Config: r.config, Metrics: metrics})
-	}
 	for _, s := range r.scores {
 		metrics := []eval.Metric{s.Turn1, s.Turn2, s.All}
 		for _, c := range s.Categories {
 			c.Name = "category/" + c.Name
 			metrics = append(metrics, c)
 		}
-		add(mtbench.Label(r.scores, s), metrics...)
-	}
-	for _, g := range r.games {
-		add(g.Model, g.WinRate, g.LossRate, g.WinRateAdjusted)
-	}
-	for i := range out {
-		for _, w := range r.warnings {
-			if model, _, ok := strings.Cut(w, ": "); !ok || model == out[i].Model || !slices.ContainsFunc(out, func(o eval.Result) bool { return o.Model == model }) {
-				out[i].Warnings = append(out[i].Warnings, w)
-			}
-		}
+		out = r.addMetrics(out, s.Model, s.Judge, metrics...)
 	}
 	return out
+}
+
+// addMetrics adds metrics to the result of a model and a judge.
+func (r *mtbenchResult) addMetrics(out []eval.Result, model, judge string, metrics ...eval.Metric) []eval.Result {
+	for i := range out {
+		if out[i].Model == model && out[i].Config["judge"] == judge {
+			out[i].Metrics = append(out[i].Metrics, metrics...)
+			return out
+		}
+	}
+	config := maps.Clone(r.configs[model])
+	if config == nil {
+		config = maps.Clone(r.config)
+	}
+	if judge != "" {
+		config["judge"] = judge
+	}
+	n := eval.Result{Suite: "mtbench", Version: mtbench.Version, Model: model, Config: config, Metrics: metrics}
+	for _, w := range r.warnings {
+		if of, _, ok := strings.Cut(w, ": "); !ok || of == model || !r.has(of) {
+			n.Warnings = append(n.Warnings, w)
+		}
+	}
+	return append(out, n)
 }
 
 // samples are the judgments, a line each.
@@ -290,53 +298,54 @@ func (r *mtbenchResult) samples() []eval.Sample {
 	return out
 }
 
-// write writes result.json, samples.jsonl and report.html.
-func (r *mtbenchResult) write(doc mtbenchJSON) error {
-	results := r.results()
-	path := filepath.Join(r.dir, "result.json")
-	if err := sameMTBench(path, results); err != nil && !r.f.force {
+// write writes result.json, samples.jsonl and report.html, which are of all that
+// the directory holds.
+func (r *mtbenchResult) write() error {
+	results, samples, err := r.whole()
+	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(r.dir, 0o777); err != nil {
 		return err
 	}
-	if err := eval.WriteFile(filepath.Join(r.dir, "samples.jsonl"), func(w io.Writer) error { return eval.WriteSamples(w, r.samples()) }); err != nil {
+	if err := eval.WriteFile(filepath.Join(r.dir, "samples.jsonl"), func(w io.Writer) error { return eval.WriteSamples(w, samples) }); err != nil {
 		return err
 	}
-	if err := eval.WriteFile(filepath.Join(r.dir, "report.html"), r.page(doc).WriteHTML); err != nil {
+	page := r.of(samples, results)
+	if err := eval.WriteFile(filepath.Join(r.dir, "report.html"), page.page(page.document()).WriteHTML); err != nil {
 		return err
 	}
 	var v any = results
 	if len(results) == 1 {
 		v = results[0]
 	}
-	return eval.WriteFile(path, func(w io.Writer) error { return writeJSON(w, v) })
+	return eval.WriteFile(filepath.Join(r.dir, "result.json"), func(w io.Writer) error { return writeJSON(w, v) })
 }
 
-// sameMTBench fails if path holds results of anything but what these are of:
-// another configuration, apart from names that servers report.
-func sameMTBench(path string, results []eval.Result) error {
-	old, err := priorResults(path)
-	if err != nil || old == nil {
-		return err
+// of is the figures of all samples of a directory, this run's if there are no
+// others.
+func (r *mtbenchResult) of(samples []eval.Sample, results []eval.Result) *mtbenchResult {
+	if len(samples) == len(r.samples()) {
+		return r
 	}
-	plain := func(config map[string]string) map[string]string {
-		out := map[string]string{}
-		for k, v := range config {
-			if k != "judge_reported" {
-				out[k] = v
+	single, questions := ratingsOf(samples)
+	out := &mtbenchResult{f: r.f, questions: questions, config: map[string]string{}, single: single, pairs: gamesOf(samples)}
+	out.scores = mtbench.Score(single, mtbench.ScoreOptions{Questions: questions, Strict: r.f.strict, Draws: r.f.draws})
+	if len(out.pairs) > 0 {
+		out.games, out.bias = mtbench.ScorePairs(out.pairs, r.f.draws)
+	}
+	for i, o := range results {
+		if i == 0 {
+			maps.Copy(out.config, o.Config)
+		}
+		maps.DeleteFunc(out.config, func(k, v string) bool { return o.Config[k] != v }) // what all have in common
+		for _, w := range o.Warnings {
+			if !slices.Contains(out.warnings, w) {
+				out.warnings = append(out.warnings, w)
 			}
 		}
-		return out
 	}
-	for _, o := range old {
-		for _, n := range results {
-			if o.Suite != n.Suite || o.Model == n.Model && !reflect.DeepEqual(plain(o.Config), plain(n.Config)) {
-				return fmt.Errorf("%s exists and is of another run, of %s; choose another -o, or --force", path, o.Model)
-			}
-		}
-	}
-	return nil
+	return out
 }
 
 // printMTBench prints the figures.

@@ -31,6 +31,8 @@ type exportFlags struct {
 	noSync   bool
 	force    bool
 	dryRun   bool
+
+	importance importanceFlags
 }
 
 func (a *app) export() *cobra.Command {
@@ -47,12 +49,17 @@ quantized from the float32 values of the formula, so α is not rounded away befo
 over the inputs. Their names then are those of -o with α and type added, before
 .gguf if it ends so, and else in the directory -o.
 
+--imatrix runs the model, that of each α in its own right, over a text and weighs
+rounding errors by what its matrices are multiplied by there. Files of llama.cpp's
+llama-imatrix are taken, too. Types of 8 bits and more do not use it.
+
 --lora writes what preference training changed as a low-rank adapter to the aligned
 model instead, for PEFT and vLLM and for llama.cpp; its scale there is α.
 
 Types: ` + exportTypes() + ".\n" + exitHelp,
 		Example: `  expo export out -o out-Q4_K_M.gguf --quant Q4_K_M
   expo export --sft SFT --aligned DPO --alpha 0.3 --alpha 0.5 --quant Q4_K_M --quant Q8_0 -o quants/
+  expo export out -o out-Q4_K_M.gguf --quant Q4_K_M --imatrix text.txt
   expo export --sft SFT --aligned DPO --lora 64 -o adapter`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.runExport(cmd, &f, args) },
@@ -69,6 +76,7 @@ Types: ` + exportTypes() + ".\n" + exitHelp,
 	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until the files are on disk")
 	fl.BoolVar(&f.force, "force", false, "replace existing files")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check the model and print what would be written")
+	f.importance.add(cmd)
 	return cmd
 }
 
@@ -95,6 +103,9 @@ func (a *app) runExport(cmd *cobra.Command, f *exportFlags, args []string) error
 		}
 		types = append(types, t)
 	}
+	if err := f.importance.check(cmd, types); err != nil {
+		return err
+	}
 	s, err := f.sources(args)
 	if err != nil {
 		return err
@@ -111,6 +122,12 @@ func (a *app) runExport(cmd *cobra.Command, f *exportFlags, args []string) error
 	} else if opt.ChatTemplates == nil {
 		a.say("note: the model has no chat template, so the file has none")
 	}
+	var saved []string
+	if f.importance.file != "" {
+		if saved, err = a.importances(cmd, f, s, files, opt); err != nil {
+			return existing(err)
+		}
+	}
 	start := time.Now()
 	var w *export.Written
 	if f.dryRun {
@@ -121,11 +138,8 @@ func (a *app) runExport(cmd *cobra.Command, f *exportFlags, args []string) error
 		w, err = export.Write(cmd.Context(), files, opt)
 		bar.stop()
 	}
-	if errors.Is(err, export.ErrExists) {
-		return fmt.Errorf("%w; --force replaces it", err)
-	}
 	if err != nil {
-		return err
+		return existing(err)
 	}
 	for _, n := range w.Notes {
 		a.warn("%s", n)
@@ -135,6 +149,9 @@ func (a *app) runExport(cmd *cobra.Command, f *exportFlags, args []string) error
 	}
 	if a.json {
 		doc := map[string]any{"output": f.output, "dry_run": f.dryRun, "files": w.Files, "notes": append([]string{}, w.Notes...)}
+		if saved != nil {
+			doc["imatrix_files"] = saved
+		}
 		if len(w.Files) == 1 {
 			x := w.Files[0]
 			doc["quant"], doc["bytes"] = x.Type, x.Bytes
@@ -151,6 +168,9 @@ func (a *app) runExport(cmd *cobra.Command, f *exportFlags, args []string) error
 		line := fmt.Sprintf("%s: %s, %s, %.2f bits a weight", x.Path, x.Type, formatSize(x.Bytes), x.BitsPerWeight)
 		if !f.dryRun {
 			line += fmt.Sprintf(", relative error %.2g", x.RelativeError)
+			if x.Importance != nil {
+				line += fmt.Sprintf(" (%.2g by importance)", x.Importance.RelativeError)
+			}
 		}
 		if x.EffectiveAlpha != nil {
 			line += fmt.Sprintf(", effective α %.3g of %.3g", *x.EffectiveAlpha, *x.Alpha)
@@ -177,13 +197,22 @@ func (a *app) runExport(cmd *cobra.Command, f *exportFlags, args []string) error
 	return nil
 }
 
+// existing names the remedy for a file that is there.
+func existing(err error) error {
+	if errors.Is(err, export.ErrExists) {
+		return fmt.Errorf("%w; --force replaces it", err)
+	}
+	return err
+}
+
 // exportSource is what is exported: views of one pair, or one model.
 type exportSource struct {
 	opt    export.Options
 	name   string
 	pair   *pair // nil for a single model
 	views  []*checkpoint.Checkpoint
-	alphas []*float64 // nil for a model of which none is known
+	mixes  []expo.Options // of the views of a pair, but for their type
+	alphas []*float64     // nil for a model of which none is known
 	close  func()
 }
 
@@ -274,6 +303,8 @@ func (f *exportFlags) views(s *exportSource, p *pair, patterns, bare []string) e
 			}
 		}
 		s.views, s.alphas = append(s.views, view), append(s.alphas, &o.Alpha)
+		o.DType = tensor.Invalid
+		s.mixes = append(s.mixes, o)
 	}
 	// The SFT model with the aligned one's tensors is where α is −1.
 	end := opt

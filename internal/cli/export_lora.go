@@ -15,7 +15,7 @@ import (
 
 // runLoRA writes the δ of a pair as an adapter.
 func (a *app) runLoRA(cmd *cobra.Command, f *exportFlags, args []string) error {
-	for _, name := range []string{"alpha", "quant", "dry-run", "name", "no-sync"} {
+	for _, name := range []string{"alpha", "quant", "dry-run", "name", "no-sync", "imatrix", "imatrix-context", "imatrix-chunks", "save-imatrix"} {
 		if cmd.Flags().Changed(name) {
 			return usagef("--%s has no meaning for an adapter: its α is the scale with which it is loaded", name)
 		}

@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,8 +54,13 @@ func (f *fleetFlags) add(cmd *cobra.Command, prefix, who string) {
 	fl.DurationVar(&f.retryWait, prefix+"retry-wait", time.Second, "wait about this long after a first failure, and twice as long after each further one")
 	fl.StringSliceVar(&f.omit, prefix+"omit", nil, "never send this `FIELD`, as temperature to models that refuse it")
 	fl.StringVar(&f.extra, prefix+"extra-body", "", "send these fields too, a `JSON` object")
-	if fl.Lookup(prefix+"jobs") == nil {
+	switch jobs := fl.Lookup("jobs"); {
+	case jobs == nil:
 		fl.IntVar(&f.jobs, prefix+"jobs", 0, "requests to "+who+" at once (default 16)")
+	case prefix == "":
+		jobs.Usage = "threads of a model in this process, and requests to servers at once (default: the number of cores, and 16)"
+	default:
+		fl.IntVar(&f.jobs, prefix+"jobs", 0, "requests to "+who+"'s servers at once (default: as --jobs, or 16)")
 	}
 }
 
@@ -61,15 +69,41 @@ func (f *fleetFlags) given() bool { return len(f.baseURLs) > 0 || f.model != "" 
 
 // spendFlags bound what all the fleets of a command may spend together.
 type spendFlags struct {
-	maxCost float64
+	maxCost amount
 	prices  string
 	yes     bool
 	budget  *openai.Budget // made when the first fleet needs it
 }
 
+// amount is a limit on what is spent. The zero value is none; one of 0 allows
+// nothing that costs anything.
+type amount struct {
+	limit float64
+	given bool
+}
+
+func (x *amount) String() string {
+	if !x.given {
+		return ""
+	}
+	return strconv.FormatFloat(x.limit, 'g', -1, 64)
+}
+
+// Set reads the limit.
+func (x *amount) Set(s string) error {
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(v >= 0) || math.IsInf(v, 0) {
+		return errors.New("use a number of 0 or more")
+	}
+	x.limit, x.given = v, true
+	return nil
+}
+
+func (x *amount) Type() string { return "amount" }
+
 func (f *spendFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.Float64Var(&f.maxCost, "max-cost", 0, "stop before more than this `AMOUNT` is spent, in the currency of the prices (default: no limit)")
+	fl.Var(&f.maxCost, "max-cost", "stop before more than this `AMOUNT` is spent, in the currency of the prices; 0 allows what is free (default: no limit)")
 	fl.StringVar(&f.prices, "prices", "", `prices per million tokens, a JSON `+"`FILE`"+` {"MODEL": {"input": 2.5, "output": 10}} (default: OpenAI's list prices, in dollars)`)
 	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask before spending")
 }
@@ -108,12 +142,12 @@ func (f *fleetFlags) open(ctx context.Context, a *app, spend *spendFlags) (*serv
 		return nil, err
 	}
 	opt.Price = s.price
-	if spend.maxCost > 0 {
+	if spend.maxCost.given {
 		if !s.priced {
 			return nil, usagef("--max-cost needs the price of %s: give it with --prices FILE", s.model)
 		}
 		if spend.budget == nil {
-			spend.budget = openai.NewBudget(spend.maxCost)
+			spend.budget = openai.NewBudget(spend.maxCost.limit)
 		}
 		opt.Budget = spend.budget
 	}
@@ -142,6 +176,16 @@ func (f *fleetFlags) options(a *app) (openai.Options, error) {
 	}
 	if opt.APIKey, err = f.key(a, opt.BaseURLs); err != nil {
 		return opt, err
+	}
+	var mu sync.Mutex
+	given := map[string]bool{} // up; a fleet that is asked for its model comes before the one that works
+	opt.OnGiveUp = func(err *openai.Error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !given[err.Server] {
+			given[err.Server] = true
+			a.warn("this server is asked no more, and the others do its work: %s", message(err))
+		}
 	}
 	if a.verbose {
 		opt.OnRetry = func(err error, wait time.Duration) {
@@ -249,12 +293,15 @@ func (a *app) agree(spend *spendFlags, list ...estimate) error {
 		}
 		a.say("%s: %d requests to %s, %s", e.what, e.Requests, e.model, cost)
 	}
+	if spend.maxCost.given && spend.maxCost.limit == 0 && total > 0 {
+		return fmt.Errorf("--max-cost 0 allows nothing that costs, and this could cost %.4g: %w", total, openai.ErrBudget)
+	}
 	in, ok := a.in.(*os.File)
 	if total == 0 || spend.yes || !a.terminal || !ok || !term.IsTerminal(int(in.Fd())) {
 		return nil
 	}
-	if spend.maxCost > 0 && spend.maxCost < total {
-		total = spend.maxCost
+	if spend.maxCost.given {
+		total = min(total, spend.maxCost.limit)
 	}
 	fmt.Fprintf(a.err, "expo: spend up to %.2f? [y/N] ", total)
 	line, _ := bufio.NewReader(a.in).ReadString('\n')

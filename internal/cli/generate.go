@@ -14,6 +14,7 @@ import (
 
 	"expo/lm/chat"
 	"expo/lm/generate"
+	"expo/lm/generate/grammar"
 )
 
 type generateFlags struct {
@@ -22,7 +23,10 @@ type generateFlags struct {
 	prompts     string
 	output      string
 	raw         bool
+	schema      string
+	force       bool
 	printPrompt bool
+	models      []string // of the command line
 	request     generate.Request
 }
 
@@ -38,14 +42,31 @@ is the prompt, or a conversation where it is a terminal.
 
 --prompts FILE.jsonl answers many rows together, {"prompt"} (a text, or a list of
 token ids that are taken as they are) or {"messages"}; other fields of a row are
-copied to the output, and rows that an earlier run finished in the file given with
--o are not computed again. A row that cannot be answered, such as a prompt that is
-too long, gets an "error" in place of an answer, and the exit status is 4.
+copied to the output. Rows that an earlier run of the same model and settings finished
+in the file given with -o are not computed again ("run" in a row tells runs apart). A
+row that cannot be answered, such as a prompt that is too long, gets an "error" in place
+of an answer, the exit status is 4, and the same command tries it again.
+
+--json-schema FILE lets the model write nothing but a document of that form: objects
+(properties in the schema's order), arrays, strings, numbers, enum, const, anyOf, $ref.
 ` + exitHelp,
 		Example: `  expo generate out "Why is the sky blue?"
   expo generate --sft SFT --aligned DPO --alpha 0.3 "Why is the sky blue?"
   expo generate model.gguf --prompts in.jsonl -o out.jsonl --max-tokens 256`,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.runGenerate(cmd.Context(), &f, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			given := cmd.Flags().Changed
+			switch r := &f.request; {
+			case f.raw && (f.system != "" || f.chatTemplate != ""):
+				return usagef("--raw uses no chat template: leave --system and --chat-template out")
+			case given("max-tokens") && r.MaxTokens < 1:
+				return usagef("--max-tokens %d: want at least 1; without it the context is the limit", r.MaxTokens)
+			case f.prompts == "" && (f.output != "" || f.force):
+				return usagef("-o and --force are for the rows of --prompts FILE; an answer goes to standard output")
+			case f.prompts == "" && !a.json && (r.Logprobs || r.TopLogprobs > 0):
+				return usagef("log-probabilities are part of --json, or of the rows of --prompts FILE")
+			}
+			return a.runGenerate(cmd.Context(), &f, args)
+		},
 	}
 	f.engineFlags.add(cmd)
 	fl := cmd.Flags()
@@ -53,6 +74,8 @@ too long, gets an "error" in place of an answer, and the exit status is 4.
 	fl.StringVar(&f.system, "system", "", "a system message")
 	fl.StringVar(&f.prompts, "prompts", "", "answer the rows of this JSONL `FILE`")
 	fl.StringVarP(&f.output, "output", "o", "", "with --prompts: append the answers to this `FILE`, going on where it ends")
+	fl.BoolVar(&f.force, "force", false, "with -o: start over, whatever the file holds")
+	fl.StringVar(&f.schema, "json-schema", "", "let each answer be a JSON document that this JSON schema `FILE` allows")
 	fl.BoolVar(&f.raw, "raw", false, "use no chat template")
 	fl.BoolVar(&f.printPrompt, "print-prompt", false, "print what the template made, and stop")
 	fl.IntVar(&r.MaxTokens, "max-tokens", 0, "tokens of the answer at most (default: what the context leaves)")
@@ -72,8 +95,14 @@ too long, gets an "error" in place of an answer, and the exit status is 4.
 }
 
 func (a *app) runGenerate(ctx context.Context, f *generateFlags, args []string) error {
-	if f.raw && (f.system != "" || f.chatTemplate != "") {
-		return usagef("--raw uses no chat template: leave --system and --chat-template out")
+	if f.schema != "" {
+		b, err := os.ReadFile(f.schema)
+		if err != nil {
+			return err
+		}
+		if f.request.Grammar, err = grammar.Schema(b); err != nil {
+			return fmt.Errorf("%s: %w", f.schema, err)
+		}
 	}
 	f.request.Seed = f.seed
 	f.request.Logprobs = f.request.Logprobs || f.request.TopLogprobs > 0
@@ -82,6 +111,7 @@ func (a *app) runGenerate(ctx context.Context, f *generateFlags, args []string) 
 		return err
 	}
 	defer e.close()
+	f.models = args[:len(args)-len(rest)]
 	switch {
 	case f.prompts != "" && len(rest) > 0:
 		return usagef("--prompts and a prompt contradict each other")

@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"golang.org/x/sync/errgroup"
@@ -40,19 +38,17 @@ func (a *app) generateRows(ctx context.Context, f *generateFlags, e *loaded) err
 		}
 		return nil
 	}
-	out, done, err := a.openRows(f.output, f.prompts, rows)
+	kept, err := a.openRows(f, rows)
 	if err != nil {
 		return err
 	}
-	defer out.Close()
-	if done > 0 {
-		a.say("%d of %d rows were finished before", done, len(rows))
-	}
+	defer kept.close()
 	type result struct {
 		generate.Response
 		err error
 	}
-	answers := make([]chan result, len(rows))
+	todo := kept.todo(len(rows))
+	answers := make([]chan result, len(todo))
 	for i := range answers {
 		answers[i] = make(chan result, 1)
 	}
@@ -60,7 +56,7 @@ func (a *app) generateRows(ctx context.Context, f *generateFlags, e *loaded) err
 	g, ctx := errgroup.WithContext(ctx)
 	limit := make(chan struct{}, max(f.maxBatch, 16))
 	g.Go(func() error {
-		for i := done; i < len(rows); i++ {
+		for i, row := range todo {
 			select {
 			case limit <- struct{}{}:
 			case <-ctx.Done():
@@ -68,7 +64,7 @@ func (a *app) generateRows(ctx context.Context, f *generateFlags, e *loaded) err
 			}
 			g.Go(func() error {
 				defer func() { <-limit }()
-				resp, err := e.Generate(ctx, rows[i].request)
+				resp, err := e.Generate(ctx, rows[row].request)
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
@@ -79,7 +75,7 @@ func (a *app) generateRows(ctx context.Context, f *generateFlags, e *loaded) err
 		return nil
 	})
 	g.Go(func() error {
-		for i := done; i < len(rows); i++ {
+		for i, row := range todo {
 			select {
 			case r := <-answers[i]:
 				var answer any = answerOf(r.Response, e.seconds)
@@ -87,7 +83,7 @@ func (a *app) generateRows(ctx context.Context, f *generateFlags, e *loaded) err
 					failed++
 					answer = map[string]string{"error": r.err.Error()}
 				}
-				if err := writeRow(out, rows[i].fields, answer); err != nil {
+				if err := kept.write(row, rows[row].fields, answer); err != nil {
 					return err
 				}
 			case <-ctx.Done():
@@ -97,6 +93,9 @@ func (a *app) generateRows(ctx context.Context, f *generateFlags, e *loaded) err
 		return nil
 	})
 	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := kept.mend(); err != nil {
 		return err
 	}
 	if failed > 0 {
@@ -153,85 +152,4 @@ func (f *generateFlags) rowRequest(e *loaded, row map[string]json.RawMessage) (g
 		return r, nil
 	}
 	return f.ask(e, text), nil
-}
-
-// openRows opens the output and counts its complete rows, which must be answers
-// to the first rows of the input; a last line that was cut short is taken off.
-func (a *app) openRows(path, prompts string, rows []promptRow) (out io.WriteCloser, done int, err error) {
-	if path == "" {
-		return nopCloser{a.out}, 0, nil
-	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() {
-		if err != nil {
-			file.Close()
-		}
-	}()
-	whole := 0
-	b, err := io.ReadAll(file)
-	if err != nil {
-		return nil, 0, err
-	}
-	for {
-		n := bytes.IndexByte(b[whole:], '\n') + 1
-		if n == 0 {
-			break
-		}
-		var finished map[string]json.RawMessage
-		if done == len(rows) || json.Unmarshal(b[whole:whole+n], &finished) != nil || !sameQuestion(finished, rows[done].fields) {
-			return nil, 0, fmt.Errorf("%s: line %d is not an answer to row %d of %s; move the file away, or give another with -o", path, done+1, done+1, prompts)
-		}
-		whole += n
-		done++
-	}
-	if err := file.Truncate(int64(whole)); err != nil {
-		return nil, 0, err
-	}
-	if _, err := file.Seek(int64(whole), io.SeekStart); err != nil {
-		return nil, 0, err
-	}
-	return file, done, nil
-}
-
-// sameQuestion compares what a row of the output and one of the input ask.
-func sameQuestion(a, b map[string]json.RawMessage) bool {
-	for _, key := range []string{"prompt", "messages"} {
-		var x, y bytes.Buffer
-		_, inA := a[key]
-		_, inB := b[key]
-		if inA != inB || inA && (json.Compact(&x, a[key]) != nil || json.Compact(&y, b[key]) != nil || !bytes.Equal(x.Bytes(), y.Bytes())) {
-			return false
-		}
-	}
-	return true
-}
-
-type nopCloser struct{ io.Writer }
-
-func (nopCloser) Close() error { return nil }
-
-// writeRow adds the answer's fields to the row's own.
-func writeRow(w io.Writer, row map[string]json.RawMessage, answer any) error {
-	b, err := json.Marshal(answer)
-	if err != nil {
-		return err
-	}
-	merged := make(map[string]json.RawMessage, len(row))
-	for k, v := range row {
-		merged[k] = v
-	}
-	if err := json.Unmarshal(b, &merged); err != nil {
-		return err
-	}
-	var line bytes.Buffer
-	enc := json.NewEncoder(&line)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(merged); err != nil {
-		return err
-	}
-	_, err = w.Write(line.Bytes())
-	return err
 }

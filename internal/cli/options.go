@@ -83,7 +83,7 @@ func (f *methodFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.alphas, "alpha", nil, "how far beyond the aligned model, as a share of its way from the SFT model; `[PATTERN=]NUMBER`, repeatable, the first pattern that matches a tensor's name wins")
 	fl.StringVar(&f.rounding, "rounding", "once", "`once|per-op|stochastic`: one rounding per element; one per operation as the authors' program does; at random without bias")
 	fl.Uint64Var(&f.seed, "seed", 0, "of --rounding stochastic")
-	fl.StringVar(&f.dtype, "dtype", "", "`bf16|f16|f32` of the output (default: the aligned model's)")
+	fl.StringVar(&f.dtype, "dtype", "", "`bf16|f16|f32` of the output (default: the aligned model's; bf16 with --rounding per-op)")
 	fl.BoolVar(&f.allowOverflow, "allow-overflow", false, "accept finite values that become infinite in f16")
 	f.policies.add(cmd)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -81,8 +82,12 @@ are there for is computed, the rest is quoted, and marked so, with its source.
 // check settles the format and the pairs.
 func (f *reportFlags) check(json bool) error {
 	if f.format == "" {
-		f.format = reportFormats[strings.ToLower(filepath.Ext(f.output))]
+		end := filepath.Ext(f.output)
+		f.format = reportFormats[strings.ToLower(end)]
 		if f.format == "" {
+			if end != "" {
+				return usagef("-o %s: no format is known by %s; end the name in %s, or choose with --format", f.output, end, strings.Join(slices.Sorted(maps.Keys(reportFormats)), ", "))
+			}
 			f.format = "md"
 		}
 		if json && f.output == "" {
@@ -149,6 +154,9 @@ func (a *app) runReport(ctx context.Context, f *reportFlags, args []string) erro
 		}
 	}
 	if f.output != "" {
+		if err := os.MkdirAll(filepath.Dir(f.output), 0o777); err != nil {
+			return err
+		}
 		if err := eval.WriteFile(f.output, func(w io.Writer) error { _, err := w.Write(b.Bytes()); return err }); err != nil {
 			return err
 		}

@@ -253,20 +253,24 @@ func (m *measured) addComparisons(r eval.Result, samples []eval.Sample, weights 
 
 // scoresOf are MT-Bench's figures of samples.
 func scoresOf(samples []eval.Sample) []mtbench.Scores {
+	js, questions := ratingsOf(samples)
+	return mtbench.Score(js, mtbench.ScoreOptions{Questions: questions, Draws: -1})
+}
+
+// ratingsOf are the ratings of samples, and the categories of their questions.
+func ratingsOf(samples []eval.Sample) ([]mtbench.Judgment, []mtbench.Question) {
 	var js []mtbench.Judgment
 	var questions []mtbench.Question
 	for _, s := range samples {
-		names, ok := s.Details["judge"].([]any)
+		name := judgedBy(s)
 		_, game := s.Details["g1_winner"]
 		id, err := strconv.Atoi(s.ID)
-		if !ok || game || err != nil || s.Turn < 1 || s.Turn > 2 {
+		if s.Details["judge"] == nil || game || err != nil || s.Turn < 1 || s.Turn > 2 {
 			continue
 		}
 		j := mtbench.Judgment{QuestionID: id, Model: s.Model, Turn: s.Turn, Score: "-1"}
-		for _, n := range names {
-			if n, ok := n.(string); ok {
-				j.Judge = append(j.Judge, n)
-			}
+		if name != "" {
+			j.Judge = []string{name}
 		}
 		if s.Score != nil {
 			b, _ := json.Marshal(*s.Score)
@@ -279,7 +283,7 @@ func scoresOf(samples []eval.Sample) []mtbench.Scores {
 			questions = append(questions, mtbench.Question{ID: id, Category: s.Category})
 		}
 	}
-	return mtbench.Score(js, mtbench.ScoreOptions{Questions: questions, Draws: -1})
+	return js, questions
 }
 
 // addRatings takes apart what an MT-Bench result says, and finds its ratings.
@@ -295,7 +299,7 @@ func (m *measured) addRatings(scores []mtbench.Scores) {
 	}
 	m.metrics = kept
 	for i, s := range scores {
-		if mtbench.Label(scores, s) == m.model {
+		if s.Model == m.model && (s.Judge == m.judge || m.judge == "") || mtbench.Label(scores, s) == m.model {
 			m.scores, m.model, m.judge = &scores[i], s.Model, s.Judge
 			return
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,7 +21,9 @@ func (a *app) score() *cobra.Command {
 		Long: `Read rows {"prompt", "continuation"}, each a text or a list of token ids, from
 standard input, and write {"logprob", "token_logprobs", "token_ids", "is_greedy"} in
 their order. Where a text is split follows lm-evaluation-harness: spaces at the end
-of the prompt belong to the continuation.
+of the prompt belong to the continuation, and of what is longer than the context the
+beginning is dropped. A row that cannot be scored, such as a continuation that is
+longer than the context, gets an "error" instead, and the exit status is 4.
 ` + exitHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cs, err := readContinuations(a.in)
@@ -35,22 +38,50 @@ of the prompt belong to the continuation.
 			if len(rest) > 0 {
 				return usagef("score reads its rows from standard input; unexpected %q", rest)
 			}
-			ls, err := e.Score(cmd.Context(), cs)
-			if err != nil {
-				return err
-			}
-			out := bufio.NewWriter(a.out)
-			enc := json.NewEncoder(out)
-			for _, l := range ls {
-				if err := enc.Encode(map[string]any{"logprob": l.Logprob, "token_logprobs": l.TokenLogprobs, "token_ids": l.TokenIDs, "is_greedy": l.IsGreedy}); err != nil {
-					return err
-				}
-			}
-			return out.Flush()
+			return a.scoreRows(cmd.Context(), e, cs)
 		},
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// scoreRows writes a line for each continuation, in order; one that cannot be
+// scored has an error in place of likelihoods.
+func (a *app) scoreRows(ctx context.Context, e *loaded, cs []generate.Continuation) error {
+	failed := make([]error, len(cs))
+	var good []generate.Continuation
+	for i, c := range cs {
+		if failed[i] = e.Scorable(c); failed[i] == nil {
+			good = append(good, c)
+		}
+	}
+	ls, err := e.Score(ctx, good)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(a.out)
+	enc := json.NewEncoder(out)
+	next := 0
+	for _, err := range failed {
+		var row any
+		if err != nil {
+			row = map[string]string{"error": err.Error()}
+		} else {
+			l := ls[next]
+			next++
+			row = map[string]any{"logprob": l.Logprob, "token_logprobs": l.TokenLogprobs, "token_ids": l.TokenIDs, "is_greedy": l.IsGreedy}
+		}
+		if err := enc.Encode(row); err != nil {
+			return err
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	if n := len(cs) - len(good); n > 0 {
+		return &incomplete{n, len(cs), "rows have no likelihood", `see "error" in their rows`}
+	}
+	return nil
 }
 
 func readContinuations(in io.Reader) ([]generate.Continuation, error) {
@@ -79,7 +110,7 @@ func readContinuations(in io.Reader) ([]generate.Continuation, error) {
 }
 
 func textOrIDs(raw json.RawMessage, text *string, ids *[]int) error {
-	if json.Unmarshal(raw, text) == nil {
+	if string(raw) != "null" && json.Unmarshal(raw, text) == nil {
 		return nil
 	}
 	if json.Unmarshal(raw, ids) == nil && *ids != nil {

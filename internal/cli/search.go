@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,7 +86,9 @@ contains, last_number ({"prompt", "answer"}, by greedy answers).
 --endpoint ALPHA=URL asks servers instead of mixing here; --reward-url scores there.
 
 Samples go to samples.jsonl in -o as they are made, and the same command goes on
-where it was stopped. search.json and report.html are written there too.
+where it was stopped. search.json and report.html are written there too. A search that
+is there can be given more α, more rows, other gates, or a stage that it lacked
+(--prompts after --pairs); one with other settings is refused without --force.
 ` + exitHelp,
 		Example: `  expo search --sft SFT --aligned DPO --alphas 0.1:0.5:0.1 --reward RM --prompts test_gen.jsonl
   expo search --sft SFT --aligned DPO --alphas 1,2,5 --pairs pairs.jsonl --raw
@@ -133,7 +136,7 @@ func (f *searchFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.fleet.dialect, "dialect", "auto", "with --endpoint: fields that the servers know: `auto|openai|vllm|sglang|llama.cpp|ollama`")
 	fl.DurationVar(&f.fleet.timeout, "timeout", 10*time.Minute, "with --endpoint: give a request up, and try again, after this time")
 	fl.StringVar(&f.rounding, "rounding", "once", "`once|per-op|stochastic`, as in extrapolate")
-	fl.StringVar(&f.dtype, "dtype", "", "`bf16|f16|f32` of the mixed weights (default: the aligned model's)")
+	fl.StringVar(&f.dtype, "dtype", "", "`bf16|f16|f32` of the mixed weights (default: the aligned model's; bf16 with --rounding per-op)")
 	f.policies.add(cmd)
 	fl.StringVar(&f.quantize, "quantize", "", "turn matrices into `q8_0` while mixing")
 	fl.IntVarP(&f.jobs, "jobs", "j", 0, "threads, or requests at once with --endpoint (default: the number of cores, or 16)")
@@ -142,7 +145,7 @@ func (f *searchFlags) add(cmd *cobra.Command) {
 	fl.StringVarP(&f.output, "output", "o", "expo-search", "samples and results go to this `DIR`")
 	fl.BoolVar(&f.plots, "plots", false, "also write the plots as PNG and SVG files")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be done")
-	fl.BoolVar(&f.forced, "force", false, "use a directory that holds other files")
+	fl.BoolVar(&f.forced, "force", false, "use a directory that holds other files, or a search with other settings")
 }
 
 // paper is the sampling of the ExPO paper's authors
@@ -220,7 +223,16 @@ func (f *searchFlags) check(cmd *cobra.Command) (alphas []float64, err error) {
 	if !(f.confidence > 0 && f.confidence < 1) {
 		bad("--confidence is %v, want a share such as 0.95", f.confidence)
 	}
-	if !(f.beta > 0) {
+	if g := f.gates.MaxLengthGrowth; !(g >= 0 && g <= math.MaxFloat64) {
+		bad("--max-length-growth is %v, want a ratio such as 1.2", g)
+	}
+	if g := f.gates.MinFinished; !(g >= 0 && g <= 1) {
+		bad("--min-finished is %v, want a share from 0 to 1", g)
+	}
+	if g := f.gates.MaxRepetition; !(g >= 0 && g <= 1) {
+		bad("--max-repetition is %v, want a share from 0 to 1", g)
+	}
+	if !(f.beta > 0 && f.beta <= math.MaxFloat64) {
 		bad("--beta is %v, want a number above 0", f.beta)
 	}
 	if err := f.request.Check(); err != nil {
@@ -255,13 +267,19 @@ func (a *app) runSearch(cmd *cobra.Command, f *searchFlags) error {
 		return err
 	}
 	defer s.log.Close()
-	if n := s.log.Len(); n > 0 {
+	if err := s.begun(); err != nil {
+		return err
+	}
+	if s.log.Len() > 0 {
 		a.say("going on with what %s holds", filepath.Join(f.output, "samples.jsonl"))
 	}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
 	defer s.close()
+	if err := s.begin(); err != nil {
+		return err
+	}
 	err = s.run(ctx)
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("interrupted; the same command goes on where it was: %w", ctx.Err())

@@ -16,6 +16,7 @@ import (
 type searchDocument struct {
 	BestAlpha search.Number `json:"best_alpha"`
 	*search.Result
+	Rows            any                 `json:"rows"` // the result's; of a scan alone, the scan's
 	SFT             string              `json:"sft,omitempty"`
 	Aligned         string              `json:"aligned,omitempty"`
 	Endpoints       []string            `json:"endpoints,omitempty"`
@@ -33,8 +34,8 @@ func (s *searchRun) document() *searchDocument {
 	f := s.flags
 	r := s.request
 	return &searchDocument{
-		BestAlpha: search.Number(math.NaN()),
-		SFT:       f.sft, Aligned: f.aligned, Endpoints: f.endpoints, Reward: f.reward.model + f.reward.url,
+		BestAlpha: search.Number(math.NaN()), Rows: []search.Row{},
+		SFT: f.sft, Aligned: f.aligned, Endpoints: f.endpoints, Reward: f.reward.model + f.reward.url,
 		PromptsFile: f.prompts, Prompts: len(s.prompts), SamplesPerAlpha: len(s.prompts) * s.seeds,
 		Sampling: map[string]any{
 			"max_tokens": r.MaxTokens, "temperature": r.Temperature, "top_p": r.TopP, "top_k": r.TopK,
@@ -48,9 +49,9 @@ func (s *searchRun) document() *searchDocument {
 func (s *searchRun) write(doc *searchDocument) error {
 	switch {
 	case doc.Result != nil:
-		doc.BestAlpha = doc.Result.BestAlpha
+		doc.BestAlpha, doc.Rows = doc.Result.BestAlpha, doc.Result.Rows
 	case doc.Scan != nil:
-		doc.BestAlpha = doc.Scan.BestAlpha
+		doc.BestAlpha, doc.Rows = doc.Scan.BestAlpha, doc.Scan.Rows
 	}
 	dir := s.flags.output
 	err := eval.WriteFile(filepath.Join(dir, "search.json"), func(w io.Writer) error { return writeJSON(w, doc) })

@@ -30,6 +30,8 @@ type searchRun struct {
 	line  searchLine
 	judge *searchJudge // nil: nothing is scored
 	log   *eval.Log
+	now   *searchSettings
+	same  bool // samples.jsonl has these settings already
 	raw   bool // prompts go to the models as they stand
 
 	// rules are other measures of an answer, by name.

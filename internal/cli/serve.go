@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"expo/align/reward"
+	"expo/lm/generate/local"
 	"expo/serve"
 )
 
@@ -24,6 +25,8 @@ type serveFlags struct {
 	origins     []string
 	cacheSize   string
 	maxBody     string
+	kvMemory    string
+	kvBytes     int64
 	limits      serve.Limits
 	rewardModel string
 	votes       string
@@ -39,13 +42,17 @@ func (a *app) serve() *cobra.Command {
 		Use:   "serve MODEL | serve --sft MODEL --aligned MODEL [--alpha NUMBER]",
 		Short: "OpenAI API and a web page, with α as a dial",
 		Long: `Answer OpenAI's API (/v1/chat/completions, /v1/completions, /v1/models; streaming,
-logprobs, n, seed, vLLM's extra fields) and show a page on which to try the model. The
-first line on standard output is the address, once it answers; ^C finishes what is
-under way and ends.
+logprobs, n, seed, response_format with a JSON schema, tools, vLLM's extra fields) and
+show a page on which to try the model. The first line on standard output is the address,
+once it answers; ^C finishes what is under way and ends.
 
 With a pair a request's model is sft, aligned, expo (at --alpha, 0.3 by default), or
 expo@0.3 for any α. The two models are in memory once; others are mixed from them when
 they are asked for, and kept up to --cache-size. The page shows all three side by side.
+
+Answers take memory for keys and values as they grow, up to --kv-memory together; what
+the beginnings of prompts share counts once. When it is full, answers wait in the order
+in which they were asked for, and the one asked for last is computed again later.
 
 Only this machine is listened to unless --listen says otherwise, which needs keys
 (--api-key-file, one a line). Pages of other origins are refused unless --cors names
@@ -62,6 +69,7 @@ them. Logs have no texts unless -v is given.
 	fl.StringVar(&f.apiKeyFile, "api-key-file", "", "requests need one of the keys in this `FILE`, one a line; each is a client of its own")
 	fl.StringArrayVar(&f.origins, "cors", nil, "let pages of this `ORIGIN`, such as https://example.org, use the API; * is all; repeatable")
 	fl.StringVar(&f.cacheSize, "cache-size", "8GB", "memory for models mixed at other α, in bytes of weights; one is always kept")
+	fl.StringVar(&f.kvMemory, "kv-memory", "", "memory for the keys and values of all answers under way, a `SIZE` such as 4GB (default: half of what is free)")
 	fl.StringVar(&f.rewardModel, "reward", "", "show the reward of this `MODEL` beside each answer")
 	fl.StringVar(&f.votes, "votes", "votes.jsonl", "append votes cast on the page to this `FILE`; empty: keep them in memory")
 	fl.IntVar(&f.limits.Concurrent, "max-concurrent", 0, "answers computed at once over all models (default: --max-batch)")
@@ -96,11 +104,17 @@ func (a *app) runServe(ctx context.Context, f *serveFlags, args []string) error 
 	}
 	defer l.Close()
 	start := time.Now()
+	free := freeMemory()
+	f.memory = local.NewMemory(0)
 	done, err := f.openServed(ctx, &opt, args)
 	if err != nil {
 		return err
 	}
 	defer done()
+	limit, err := f.limitMemory(&opt, free)
+	if err != nil {
+		return err
+	}
 	if f.rewardModel != "" {
 		c, _, err := openModel(f.rewardModel)
 		if err != nil {
@@ -127,6 +141,9 @@ func (a *app) runServe(ctx context.Context, f *serveFlags, args []string) error 
 		return err
 	}
 	a.say("loaded in %.1f s", time.Since(start).Seconds())
+	if a.say("%s", limit); a.json {
+		opt.Log.Info(limit)
+	}
 
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, l, f.drain) }()
@@ -146,7 +163,7 @@ func (a *app) runServe(ctx context.Context, f *serveFlags, args []string) error 
 
 // serveOptions checks what is said about the network and limits.
 func (f *serveFlags) serveOptions() (serve.Options, error) {
-	opt := serve.Options{Limits: f.limits, Origins: f.origins, Forward: forward}
+	opt := serve.Options{Limits: f.limits, Origins: f.origins}
 	host, _, err := net.SplitHostPort(f.listen)
 	if err != nil {
 		return opt, usagef("--listen %s: write ADDRESS:PORT, such as 127.0.0.1:8080", f.listen)
@@ -173,6 +190,11 @@ func (f *serveFlags) serveOptions() (serve.Options, error) {
 	opt.LocalHost = local && len(opt.Keys) == 0
 	if opt.Limits.Body, err = parseSize(f.maxBody); err != nil {
 		return opt, usagef("--max-body: %w", err)
+	}
+	if f.kvMemory != "" {
+		if f.kvBytes, err = parseSize(f.kvMemory); err != nil {
+			return opt, usagef("--kv-memory: %w", err)
+		}
 	}
 	if f.limits.Concurrent < 0 || f.limits.Queue < 0 || f.limits.Context < 0 || f.maxBatch < 0 {
 		return opt, usagef("limits cannot be negative")

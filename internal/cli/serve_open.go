@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -34,6 +35,44 @@ func (f *serveFlags) openServed(ctx context.Context, opt *serve.Options, args []
 	}
 	opt.Engine = e.Engine
 	return func() { e.Model().Close(); e.close() }, nil
+}
+
+// unknownMemory is the memory for keys and values where nothing is known of the
+// machine.
+const unknownMemory = 4e9
+
+// leastMemory is what they get at least.
+const leastMemory = 256e6
+
+// limitMemory bounds the keys and values, once the models are loaded: by
+// --kv-memory, or by half of the memory that was free before less what the
+// weights take of it. It returns a line that says so.
+func (f *serveFlags) limitMemory(opt *serve.Options, free int64) (string, error) {
+	var e *local.Engine
+	var why string
+	limit := f.kvBytes
+	weights := int64(0)
+	if e = opt.Engine; e != nil {
+		weights = e.Model().Bytes()
+	} else {
+		e = opt.Pair.Aligned
+		weights = opt.Pair.SFT.Model().Bytes() + e.Model().Bytes() + max(e.Model().Bytes(), opt.Pair.CacheBytes/e.Model().Bytes()*e.Model().Bytes())
+	}
+	switch {
+	case limit > 0:
+	case free == 0:
+		limit, why = unknownMemory, "; --kv-memory changes that"
+	case (free-weights)/2 < leastMemory:
+		limit, why = leastMemory, ", the least; --kv-memory changes that"
+	default:
+		limit, why = (free-weights)/2, ", half of what is free beside the weights; --kv-memory changes that"
+	}
+	f.memory.SetLimit(limit)
+	tokens := e.Capacity() - 1
+	if tokens <= 0 {
+		return "", usagef("--kv-memory %s is less than %d tokens need, %s", formatSize(limit), model.PageLen, formatSize(int64(e.Model().PageBytes())))
+	}
+	return fmt.Sprintf("memory for keys and values: %s, %d tokens%s", formatSize(limit), tokens, why), nil
 }
 
 // openDial loads both ends of a pair, and says how to make the models between
@@ -88,7 +127,7 @@ func (f *serveFlags) openDial(ctx context.Context, opt *serve.Options) (done fun
 		if err != nil {
 			return nil, err
 		}
-		return local.Open(ctx, c, load, local.Options{MaxBatch: f.maxBatch})
+		return local.Open(ctx, c, load, local.Options{MaxBatch: f.maxBatch, Memory: f.memory})
 	}
 	for _, c := range []*checkpoint.Checkpoint{p.SFT, p.Aligned} {
 		var e *local.Engine
@@ -147,31 +186,4 @@ func dressed(c *checkpoint.Checkpoint, source string) (*checkpoint.Checkpoint, e
 	}
 	files := checkpoint.Overlay(c.Files(), map[string][]byte{"chat_template.jinja": []byte(source)})
 	return checkpoint.New(c.Name(), c.Shards(), files)
-}
-
-// forwardTokens is how many tokens forward reads at a time, so that answers
-// under way go on between.
-const forwardTokens = 256
-
-// forward computes the logits after every token of a text.
-func forward(ctx context.Context, e *local.Engine, ids []int, f func(i int, logits []float32)) error {
-	m := e.Model()
-	cache := m.NewCache()
-	defer cache.Free()
-	step := forwardTokens
-	if m.FeedWhole(len(ids)) {
-		step = len(ids)
-	}
-	for lo := 0; lo < len(ids); lo += step {
-		part := ids[lo:min(lo+step, len(ids))]
-		want := make([]int, len(part))
-		for i := range want {
-			want[i] = i
-		}
-		s := model.Step{Cache: cache, Tokens: part, Want: want, Logits: func(i int, logits []float32) { f(lo+i, logits) }}
-		if err := m.Forward(ctx, []model.Step{s}); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -133,7 +133,7 @@ func TestServe(t *testing.T) {
 	}{
 		{"pair", []string{"--sft", sft, "--aligned", aligned, "--alpha", "0.5"}},
 		{"dressed", []string{"--sft", sft, "--aligned", aligned, "--chat-template", "chatml", "--json"}},
-		{"single", []string{sft, "--chat-template", "chatml", "--quantize", "q8_0"}},
+		{"single", []string{sft, "--chat-template", "chatml", "--quantize", "q8_0", "--kv-memory", "64KB"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := program(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--votes", filepath.Join(t.TempDir(), "v.jsonl")}, c.args...)...)
@@ -184,6 +184,13 @@ func TestServe(t *testing.T) {
 				}
 			case <-time.After(20 * time.Second):
 				t.Fatal("^C does not end it")
+			}
+			memory := "memory for keys and values: "
+			if c.name == "single" {
+				memory += "64 KB, 960 tokens\n"
+			}
+			if !strings.Contains(stderr.String(), memory) {
+				t.Errorf("no %q on standard error:\n%s", memory, stderr.String())
 			}
 			if s := stderr.String(); strings.Contains(s, "secret") || strings.Contains(s, "panic") {
 				t.Errorf("the log says\n%s", s)

@@ -17,10 +17,11 @@ const (
 	avx2
 	avx512
 	avx512bf16 // avx512, and VDPBF16PS for products of bfloat16
+	amx        // avx512bf16, but TDPBF16PS for those with stored matrices
 )
 
 func (i implementation) String() string {
-	return [...]string{"portable", "avx2", "avx512", "avx512bf16"}[i]
+	return [...]string{"portable", "avx2", "avx512", "avx512bf16", "amx"}[i]
 }
 
 // inUse is chosen when the program starts.

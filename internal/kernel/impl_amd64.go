@@ -10,6 +10,7 @@ import "golang.org/x/sys/cpu"
 //go:generate go run -C _asm . -part fused -out ../fused_amd64.s -stubs ../fused_amd64.go -pkg kernel
 //go:generate go run -C _asm . -part copy -out ../copy_amd64.s -stubs ../copy_amd64.go -pkg kernel
 //go:generate go run -C _asm . -part matmul -out ../matmul_amd64.s -stubs ../matmul_amd64.go -pkg kernel
+//go:generate go run -C _asm . -part amx -out ../amx_amd64.s -stubs ../amx_amd64.go -pkg kernel
 //go:generate go run -C _asm . -part matmulprobe -out ../matmulprobe_amd64.s -stubs ../matmulprobe_amd64.go -pkg kernel
 //go:generate go run -C _asm . -part attention -out ../attention_amd64.s -stubs ../attention_amd64.go -pkg kernel
 //go:generate go run -C _asm . -part activation -out ../activation_amd64.s -stubs ../activation_amd64.go -pkg kernel
@@ -24,8 +25,10 @@ func best() implementation {
 		return avx2
 	case !x.HasAVX512BF16:
 		return avx512
+	case !amxTiles:
+		return avx512bf16
 	}
-	return avx512bf16
+	return amx
 }
 
 // whole is the part of n elements that the assembly takes.

@@ -9,12 +9,19 @@ type Activations struct {
 	M, N   int
 	Format Format
 
-	// Vectors lie ld elements apart, the ones behind N are zero. One of the two
-	// holds them: bf16 where the weights are BF16 and there is an instruction
-	// for such pairs, f32 otherwise.
-	ld   int
-	f32  []float32
-	bf16 []byte
+	// Vectors are cut into parts of part elements, the last one longer by less
+	// than step. A part of all vectors lies together, ld elements for each, so that
+	// the level 1 cache can keep it, and the next part behind it. Up to a multiple
+	// of 32, elements behind N are zero. One of the two holds them: bf16 where the
+	// weights are BF16 and there is an instruction for such pairs, f32 otherwise.
+	part, step, ld int
+	f32            []float32
+	bf16           []byte
+
+	// For AMX they are packed instead: bf16 holds pairs of elements of width
+	// vectors side by side. rows is room for the vectors on their way there.
+	width int
+	rows  []byte
 }
 
 // NewActivations makes room for up to m vectors of n values that meet weights
@@ -26,14 +33,27 @@ func NewActivations(m, n int, f Format) *Activations {
 	}
 	a := &Activations{N: n, Format: f}
 	a.ld = (n + 31) &^ 31
-	if a.ld%1024 == 0 {
-		// Or element k of all vectors would compete for one set of the cache.
-		a.ld += 32
+	if f == BF16 && packsTiles() {
+		if a.ld%1024 == 0 {
+			// Or element k of all vectors would compete for one set of the cache.
+			a.ld += 32
+		}
+		a.makeTiles(m)
+		return a
 	}
-	if f == BF16 && multipliesPairs() {
-		a.bf16 = lines[byte](2*m*a.ld, 1)
+	pairs := f == BF16 && multipliesPairs()
+	a.part, a.step = partElements(pairs, n)
+	parts := 1
+	if n >= a.part+a.step {
+		parts = (n - a.step + a.part) / a.part
+		// The 32 are for the longer part, and without them vectors would compete for
+		// half the cache in a short one.
+		a.ld = a.part + 32
+	}
+	if pairs {
+		a.bf16 = lines[byte](2*m*parts*a.ld, 1)
 	} else {
-		a.f32 = lines[float32](m*a.ld, 4)
+		a.f32 = lines[float32](m*parts*a.ld, 4)
 	}
 	return a
 }
@@ -49,16 +69,44 @@ func lines[T byte | float32](n, width int) []T {
 // they are rounded to bfloat16, to nearest even, as PyTorch's bfloat16 models
 // hold them.
 func (a *Activations) Set(x []float32, m int) {
+	a.SetBy(x, m, func(n int, f func(lo, hi int)) { f(0, n) })
+}
+
+// SetBy is [Activations.Set] with its work divided by do, which calls f for
+// ranges that make up [0, n), at the same time if it likes.
+func (a *Activations) SetBy(x []float32, m int, do func(n int, f func(lo, hi int))) {
 	a.M = m
-	for i := range m {
+	if a.width > 0 {
+		a.packTiles(x, m)
+		return
+	}
+	do(m, func(lo, hi int) { a.set(x, lo, hi) })
+}
+
+// set takes vectors lo to hi.
+func (a *Activations) set(x []float32, lo, hi int) {
+	for i := lo; i < hi; i++ {
 		row := x[i*a.N : (i+1)*a.N]
-		switch {
-		case a.bf16 != nil:
-			Narrow(a.bf16[2*i*a.ld:2*i*a.ld+2*a.N], row, BF16)
-		case a.Format == BF16:
-			roundRowBF16(a.f32[i*a.ld:i*a.ld+a.N], row)
-		default:
-			copy(a.f32[i*a.ld:], row)
+		for at := i * a.ld; len(row) > 0; at += a.M * a.ld {
+			k := len(row)
+			if k >= a.part+a.step {
+				k = a.part
+			}
+			padded := (k + 31) &^ 31
+			if a.bf16 != nil {
+				b := a.bf16[2*at : 2*(at+padded)]
+				Narrow(b, row[:k], BF16)
+				clear(b[2*k:])
+			} else {
+				b := a.f32[at : at+padded]
+				if a.Format == BF16 {
+					roundRowBF16(b[:k], row[:k])
+				} else {
+					copy(b, row[:k])
+				}
+				clear(b[k:])
+			}
+			row = row[k:]
 		}
 	}
 }
@@ -93,6 +141,14 @@ func roundRowBF16(dst, src []float32) {
 // pairwise in the end, or after every 512 elements of a longer row (1024 if
 // they come in pairs), when the sum is added to the one before.
 //
+// With AMX and BF16 weights, each block of 32 elements has a sum of its own, which
+// is added to that of the blocks before: its 16 even elements one after the
+// other, its 16 odd ones likewise, by fused multiply and add, then the two
+// together. The last block is filled with zeros. Here, too, subnormal factors and
+// sums are zero. This is TDPBF16PS as Intel's manual defines it
+// (https://www.intel.com/sdm, volume 2). It has been verified bit for bit in an
+// emulator (scripts/amx_bochs.sh), not yet on a processor that has it.
+//
 // It panics if w or out is too short.
 func MatMul(out []float32, stride int, x *Activations, w []byte, rows int) {
 	n := x.N
@@ -103,16 +159,20 @@ func MatMul(out []float32, stride int, x *Activations, w []byte, rows int) {
 	if len(out) < (x.M-1)*stride+rows {
 		panic(fmt.Sprintf("kernel: MatMul: out has %d elements, want %d vectors of %d, %d apart", len(out), x.M, rows, stride))
 	}
+	if part, _ := partElements(x.bf16 != nil, n); x.width == 0 && x.part != part {
+		panic("kernel: MatMul: activations made for another implementation")
+	}
 	p := product{
 		out: out, stride: stride, m: x.M, rows: rows, n: n,
-		x: x.f32, pairs: x.bf16, xstride: x.ld,
+		x: x.f32, pairs: x.bf16, xstride: x.ld, xpart: x.M * x.ld, width: x.width,
 		w: w, wstride: n, f: x.Format,
 	}
 	p.run()
 }
 
-// A product is the work of MatMul and Scores: m vectors of n elements, xstride
-// apart, in x or pairs, with rows of w, wstride elements apart.
+// A product is the work of MatMul and Scores: m vectors of n elements in x or
+// pairs, with rows of w, wstride elements apart. Vectors lie xstride elements
+// apart, and their parts xpart, or one part behind the other if that is 0.
 type product struct {
 	out     []float32
 	stride  int
@@ -122,6 +182,8 @@ type product struct {
 	x       []float32
 	pairs   []byte
 	xstride int
+	xpart   int
+	width   int // of packed pairs, 0 if they are not
 	w       []byte
 	wstride int
 	f       Format

@@ -5,6 +5,7 @@ package kernel
 import "math"
 
 func multipliesPairs() bool                                { return false }
+func partElements(pairs bool, n int) (part, step int)      { return n, 1 }
 func lineOffsetOf[T byte | float32](x []T) int             { return 0 }
 func (p *product) fast() bool                              { return false }
 func fastDot(a, b []float32) (sum float32, ok bool)        { return 0, false }

@@ -8,7 +8,7 @@
 //
 // Parameters mean what they mean to vLLM
 // (https://docs.vllm.ai/en/stable/api/vllm/sampling_params.html): raw
-// log-probabilities, then penalties, temperature, min-p, top-k, top-p, in this
+// log-probabilities, then the grammar, penalties, temperature, min-p, top-k, top-p, in this
 // order. An answer depends on the request alone, Seed and Sample included, not
 // on what else is being answered.
 package generate
@@ -22,6 +22,7 @@ import (
 	"math"
 
 	"expo/lm/chat"
+	"expo/lm/generate/grammar"
 )
 
 // Request is one prompt and how to continue it. Exactly one of Messages,
@@ -45,6 +46,12 @@ type Request struct {
 
 	// Tokens are token IDs, taken as they are.
 	Tokens []int
+	// NewText says that Tokens are a chat template's, so that the answer is a
+	// text of its own, as that to Messages is. Otherwise it is what the text of
+	// prompt and answer has more than that of the prompt: with tokenizers of the
+	// SentencePiece family the answer to "Once upon" may then begin with a
+	// space.
+	NewText bool
 
 	// MaxTokens bounds the answer; 0 leaves that to the length of the context.
 	MaxTokens int
@@ -53,6 +60,12 @@ type Request struct {
 	Truncate bool
 
 	Sampling
+
+	// Grammar is the form that the answer is to have, nil for any: tokens that
+	// cannot continue it are not sampled, and the answer ends when it is
+	// complete. The limit of tokens, Stop and StopTokenIDs may cut it short.
+	// Log-probabilities are those without it.
+	Grammar *grammar.Grammar
 
 	// Stop are strings at which the answer ends; they are not part of it.
 	Stop []string

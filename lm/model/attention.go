@@ -19,7 +19,7 @@ func (f *forward) attention(l int, ps []position, last bool) ([]position, error)
 		return nil, err
 	}
 	q, k, v := sized(&s.q, n*qw), sized(&s.k, n*kw), sized(&s.v, n*kw)
-	s.operands.prepare(f.t, y, n, h, w.q, w.k, w.v).mulAll(f.t, n, [][]float32{q, k, v}, w.q, w.k, w.v)
+	f.prepare(y, n, h, w.q, w.k, w.v).mulAll(f.t, n, [][]float32{q, k, v}, w.q, w.k, w.v)
 	f.t.do(n, 1, 16*(qw+kw), func(worker, lo, hi int) {
 		for i := lo; i < hi; i++ {
 			f.turn(worker, i, q[i*qw:(i+1)*qw])
@@ -27,7 +27,7 @@ func (f *forward) attention(l int, ps []position, last bool) ([]position, error)
 			f.keep(l, ps[i], k[i*kw:(i+1)*kw], v[i*kw:(i+1)*kw])
 		}
 	})
-	if last {
+	if last && f.observe == nil {
 		ps = f.compact(ps, q)
 		if n = len(ps); n == 0 {
 			return nil, nil
@@ -47,7 +47,7 @@ func (f *forward) attention(l int, ps []position, last bool) ([]position, error)
 		}
 	})
 	sum := sized(&s.sum, n*h)
-	s.operands.prepare(f.t, out, n, qw, w.o).mulAll(f.t, n, [][]float32{sum}, w.o)
+	f.prepare(out, n, qw, w.o).mulAll(f.t, n, [][]float32{sum}, w.o)
 	f.add(n, sum)
 	return ps, nil
 }

@@ -168,7 +168,7 @@ func (b *builder) vector(p part) []float32 {
 func (b *builder) matrix(p part, biased bool) *matrix {
 	name := p.name
 	p.name += ".weight"
-	w := &matrix{rows: p.rows, cols: p.cols}
+	w := &matrix{name: p.name, rows: p.rows, cols: p.cols}
 	p.matrix = w
 	src, ok := b.stored(&p)
 	if !ok {

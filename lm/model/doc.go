@@ -4,7 +4,8 @@
 // Start at [Load] (a directory in the Hugging Face layout, or any view of one)
 // or [LoadGGUF], make a [Cache] for each sequence, and call [Model.Forward]
 // with as many sequences as there are; prompts and single tokens may be mixed.
-// [Model.Classify] is for reward models and other sequence classifiers.
+// [Model.Classify] is for reward models and other sequence classifiers,
+// [Model.Observe] for whoever wants to know what matrices are multiplied by.
 //
 // Supported are Llama, Mistral, Qwen2 and InternLM2, with their meaning in
 // Hugging Face transformers 5.23 (https://github.com/huggingface/transformers,

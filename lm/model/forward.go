@@ -76,6 +76,10 @@ func sized(b *[]float32, n int) []float32 {
 // logits that are wanted. On an error the caches are as they were, though some
 // Logits may have been called.
 func (m *Model) Forward(ctx context.Context, batch []Step) error {
+	return m.compute(ctx, batch, nil)
+}
+
+func (m *Model) compute(ctx context.Context, batch []Step, observe Observer) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer runtime.KeepAlive(m)
@@ -89,7 +93,7 @@ func (m *Model) Forward(ctx context.Context, batch []Step) error {
 	}
 	t := newTeam(m.jobs)
 	defer t.end()
-	f := &forward{m: m, t: t, batch: batch, s: &m.scratch}
+	f := &forward{m: m, t: t, batch: batch, s: &m.scratch, observe: observe}
 	if f.s.operands == nil {
 		f.s.operands = operandsPool{}
 	}
@@ -153,11 +157,12 @@ func (m *Model) positions(batch []Step) ([]position, error) {
 
 // forward is one call of Forward.
 type forward struct {
-	m     *Model
-	t     *team
-	s     *scratch
-	batch []Step
-	bad   atomic.Int64 // 1 + the layer found not finite, 0 if none
+	m       *Model
+	t       *team
+	s       *scratch
+	batch   []Step
+	observe Observer     // nil: nobody
+	bad     atomic.Int64 // 1 + the layer found not finite, 0 if none
 }
 
 func (f *forward) run(ctx context.Context, ps []position) error {
@@ -182,6 +187,11 @@ func (f *forward) run(ctx context.Context, ps []position) error {
 		}
 		if err := f.mlp(l, len(ps)); err != nil {
 			return err
+		}
+	}
+	if f.observe != nil { // then the last layer has computed all
+		if ps = f.compact(ps, s.q); len(ps) == 0 {
+			return nil
 		}
 	}
 	return f.heads(ps)
@@ -270,7 +280,7 @@ func (f *forward) mlp(l, n int) error {
 	}
 	width := m.cfg.IntermediateSize
 	gate, up := sized(&s.gate, n*width), sized(&s.up, n*width)
-	o := s.operands.prepare(f.t, y, n, m.cfg.HiddenSize, w.gate, w.up)
+	o := f.prepare(y, n, m.cfg.HiddenSize, w.gate, w.up)
 	units := (width + rowUnit - 1) / rowUnit
 	f.t.do(units, 1, 2*n*m.cfg.HiddenSize*rowUnit, func(_, lo, hi int) {
 		lo, hi = lo*rowUnit, min(hi*rowUnit, width)
@@ -281,7 +291,7 @@ func (f *forward) mlp(l, n int) error {
 		}
 	})
 	sum := sized(&s.sum, n*m.cfg.HiddenSize)
-	s.operands.prepare(f.t, gate, n, width, w.down).mulAll(f.t, n, [][]float32{sum}, w.down)
+	f.prepare(gate, n, width, w.down).mulAll(f.t, n, [][]float32{sum}, w.down)
 	f.add(n, sum)
 	return nil
 }
@@ -315,7 +325,7 @@ func (f *forward) heads(ps []position) error {
 	for lo := 0; lo < len(ps); lo += logitRows {
 		part := ps[lo:min(lo+logitRows, len(ps))]
 		out := sized(&f.s.logits, len(part)*width)
-		f.s.operands.prepare(f.t, y[lo*h:(lo+len(part))*h], len(part), h, m.head).
+		f.prepare(y[lo*h:(lo+len(part))*h], len(part), h, m.head).
 			mulAll(f.t, len(part), [][]float32{out}, m.head)
 		f.t.do(len(part), 1, 1<<16, func(_, a, b int) {
 			for i := a; i < b; i++ {

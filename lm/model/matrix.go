@@ -34,6 +34,7 @@ func (f format) widen(dst []float32, src []byte) {
 // A matrix is (rows, cols) weights, row after row, with a bias of rows values
 // or none.
 type matrix struct {
+	name       string // as it is stored
 	rows, cols int
 	f          format
 	data       []byte
@@ -93,7 +94,9 @@ next:
 				a = kernel.NewActivations(o.m, n, w.f.plain)
 				o.plain[w.f.plain] = a
 			}
-			a.Set(x, m)
+			a.SetBy(x, m, func(vectors int, f func(lo, hi int)) {
+				t.do(vectors, 1, 4*n, func(_, lo, hi int) { f(lo, hi) })
+			})
 			continue
 		}
 		size := w.f.block.BlockSize()

@@ -13,6 +13,11 @@
 // is there when it is whole. Memory is bounded: a few megabytes for each of
 // Options.Jobs, and the vocabulary.
 //
+// With an importance matrix ([File.Importance]) errors are weighed by what the
+// columns of a matrix are multiplied by. [Importance] computes one with the model
+// itself, in the type it would run in, which takes the memory of the model; a model
+// beyond the aligned one has its own. All of it is as deterministic as the rest.
+//
 // A file of a model beyond the aligned one says so: general.expo.alpha is its α, a
 // float64, and general.expo.effective_alpha what rounding has left of it;
 // general.base_model.0 is the aligned model, general.base_model.1 the SFT model.
@@ -22,6 +27,6 @@
 // Names of keys and tensors, the order of rows, and tokenizers are those of
 // llama.cpp's convert_hf_to_gguf.py (https://github.com/ggml-org/llama.cpp). Which
 // type each tensor gets, and the bits of its blocks, are those of its program
-// llama-quantize without an importance matrix. The format is that of
+// llama-quantize, with the same importance matrix or without one. The format is that of
 // https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 package export

@@ -3,10 +3,10 @@ package export
 import "expo/weights/gguf"
 
 // mix gives each tensor its type in a file of type t, as llama.cpp's
-// llama_tensor_get_type does without an importance matrix
+// llama_tensor_get_type does
 // (https://github.com/ggml-org/llama.cpp/blob/master/src/llama-quant.cpp). layers
-// is the number of layers.
-func mix(ts []part, t Type, layers int, large bool) []gguf.Type {
+// is the number of layers, weighed whether there is an importance matrix.
+func mix(ts []part, t Type, layers int, large, weighed bool) []gguf.Type {
 	tied := true
 	for _, p := range ts {
 		tied = tied && p.role != roleHead
@@ -49,6 +49,12 @@ func mix(ts []part, t Type, layers int, large bool) []gguf.Type {
 				typ = gguf.Q6_K
 			case t == Q4_K_S && downs < layers/8:
 				typ = gguf.Q5_K
+			case t == Q4_0 && weighed && downs < layers/8:
+				// The first of them go wrong at times in types without an offset,
+				// which without an importance matrix do better there.
+				typ = gguf.Q4_1
+			case t == Q5_0 && weighed && downs < layers/8:
+				typ = gguf.Q5_1
 			}
 			downs++
 		}

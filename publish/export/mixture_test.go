@@ -26,6 +26,7 @@ func TestMixtures(t *testing.T) {
 		base, tokens, head gguf.Type
 		better             gguf.Type // of attn_v and ffn_down in the layers below
 		values, downs      string
+		weighed            bool // by an importance matrix
 	}{
 		{typ: F16, cfg: config(16, 256, false), base: gguf.F16, tokens: gguf.F16, head: gguf.F16},
 		{typ: BF16, cfg: config(16, 256, true), base: gguf.BF16, tokens: gguf.BF16},
@@ -44,9 +45,15 @@ func TestMixtures(t *testing.T) {
 		{typ: Q5_K_S, cfg: config(5, 96, false), base: gguf.Q5_1, tokens: gguf.Q5_1, head: gguf.Q8_0},
 		{typ: Q6_K, cfg: config(5, 96, false), base: gguf.Q8_0, tokens: gguf.Q8_0, head: gguf.Q8_0},
 		{typ: Q4_0, cfg: config(5, 24, false), base: gguf.F16, tokens: gguf.F16, head: gguf.F16},
+		// With an importance matrix.
+		{typ: Q4_0, cfg: config(16, 256, false), base: gguf.Q4_0, tokens: gguf.Q4_0, head: gguf.Q6_K, downs: "0 1", better: gguf.Q4_1, weighed: true},
+		{typ: Q5_0, cfg: config(16, 256, true), base: gguf.Q5_0, tokens: gguf.Q6_K, downs: "0 1", better: gguf.Q5_1, weighed: true},
+		{typ: Q4_1, cfg: config(16, 256, false), base: gguf.Q4_1, tokens: gguf.Q4_1, head: gguf.Q6_K, weighed: true},
+		{typ: Q4_K_S, cfg: config(16, 256, false), base: gguf.Q4_K, tokens: gguf.Q4_K, head: gguf.Q6_K, values: "0 1 2 3", downs: "0 1", better: gguf.Q5_K, weighed: true},
+		{typ: Q4_K_M, cfg: config(16, 256, false), base: gguf.Q4_K, tokens: gguf.Q4_K, head: gguf.Q6_K, values: more16, downs: more16, better: gguf.Q6_K, weighed: true},
 	} {
 		ps := parts(c.cfg)
-		got := mix(ps, c.typ, c.cfg.NumHiddenLayers, false)
+		got := mix(ps, c.typ, c.cfg.NumHiddenLayers, false, c.weighed)
 		for i, p := range ps {
 			want := c.base
 			layer := ""
@@ -69,7 +76,7 @@ func TestMixtures(t *testing.T) {
 		}
 	}
 	ps := parts(config(80, 256, false))
-	for i, typ := range mix(ps, Q4_K_M, 80, true) {
+	for i, typ := range mix(ps, Q4_K_M, 80, true, false) {
 		if strings.HasSuffix(ps[i].name, "attn_v.weight") && typ != gguf.Q5_K && typ != gguf.Q6_K {
 			t.Errorf("70B: %s is %v", ps[i].name, typ)
 		}

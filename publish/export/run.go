@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"expo/internal/quant"
+	"expo/publish/imatrix"
 	"expo/weights/checkpoint"
 	"expo/weights/gguf"
 	"expo/weights/tensor"
@@ -44,14 +45,17 @@ func (p *part) elements() int64 { return int64(p.rows) * int64(p.width()) }
 
 // sums are what is measured of a chunk, in float64.
 type sums struct {
-	theta2, error2 float64 // Σθ², Σ(out − θ)²
-	delta2, along  float64 // Σδ², Σ(out − aligned)·δ
-	offset         float64 // as along, with the aligned model as out
+	theta2, error2               float64 // Σθ², Σ(out − θ)²
+	weighedTheta2, weighedError2 float64 // where columns have an importance, by that
+	delta2, along                float64 // Σδ², Σ(out − aligned)·δ
+	offset                       float64 // as along, with the aligned model as out
 }
 
 func (s *sums) add(o sums) {
 	s.theta2 += o.theta2
 	s.error2 += o.error2
+	s.weighedTheta2 += o.weighedTheta2
+	s.weighedError2 += o.weighedError2
 	s.delta2 += o.delta2
 	s.along += o.along
 	s.offset += o.offset
@@ -135,7 +139,7 @@ func (w *worker) do(index int) error {
 	}
 	var have *checkpoint.Checkpoint
 	var err error
-	offsets := map[gguf.Type]float64{gguf.F32: 0}
+	offsets := map[rounding]float64{{typ: gguf.F32}: 0}
 	for i, o := range w.pl.outputs {
 		if o.weights != have {
 			if err := p.read(o.weights, w.theta, w.spare, c.first); err != nil {
@@ -153,7 +157,11 @@ func (w *worker) do(index int) error {
 		}
 		size := row / typ.BlockSize() * typ.BlockBytes()
 		w.bytes = slices.Grow(w.bytes[:0], n/row*size)[:n/row*size]
-		w.encode(w.bytes, w.theta, typ)
+		how := rounding{typ: typ}
+		if o.columns[c.part] != nil {
+			how.importance = o.importance
+		}
+		w.encode(w.bytes, w.theta, typ, o.columns[c.part])
 		at := o.layout.Offset(c.part) + int64(c.first)*int64(p.width())/int64(typ.BlockSize())*int64(typ.BlockBytes())
 		if _, err := w.st.files[i].WriteAt(w.bytes, at); err != nil {
 			return fmt.Errorf("export: %w", err)
@@ -177,9 +185,12 @@ func (w *worker) do(index int) error {
 		if !p.vector {
 			s.error2, s.theta2 = quant.Compare(w.out, w.theta)
 		}
+		if columns := o.columns[c.part]; columns != nil {
+			s.weighedError2, s.weighedTheta2 = quant.CompareWeighted(w.out, w.theta, columns)
+		}
 		if pair {
 			s.along, s.delta2 = quant.Project(w.out, w.aligned, w.sft)
-			if s.offset, err = w.offset(offsets, typ); err != nil {
+			if s.offset, err = w.offset(offsets, how, o.columns[c.part]); err != nil {
 				return err
 			}
 		}
@@ -193,22 +204,30 @@ func (p *part) holds(c *checkpoint.Checkpoint, typ gguf.Type) bool {
 	return ok && t.DType == typ.DType()
 }
 
-// offset is how far storing the aligned model as a type moves it along δ. known has
-// what was asked before about the same chunk.
-func (w *worker) offset(known map[gguf.Type]float64, typ gguf.Type) (float64, error) {
-	if along, ok := known[typ]; ok {
-		return along, nil
-	}
-	w.encode(w.bytes, w.aligned, typ)
-	if err := decode(w.out, w.bytes, typ); err != nil {
-		return 0, err
-	}
-	known[typ], _ = quant.Project(w.out, w.aligned, w.sft)
-	return known[typ], nil
+// A rounding is a type that values are stored as, and the importance that they are
+// quantized with, if any.
+type rounding struct {
+	typ        gguf.Type
+	importance *imatrix.Matrix
 }
 
-// encode stores x as a type that a file can have.
-func (w *worker) encode(dst []byte, x []float32, typ gguf.Type) {
+// offset is how far storing the aligned model in some way moves it along δ. known
+// has what was asked before about the same chunk.
+func (w *worker) offset(known map[rounding]float64, how rounding, columns []float32) (float64, error) {
+	if along, ok := known[how]; ok {
+		return along, nil
+	}
+	w.encode(w.bytes, w.aligned, how.typ, columns)
+	if err := decode(w.out, w.bytes, how.typ); err != nil {
+		return 0, err
+	}
+	known[how], _ = quant.Project(w.out, w.aligned, w.sft)
+	return known[how], nil
+}
+
+// encode stores x as a type that a file can have. columns are the importance of
+// those of its rows, or nil.
+func (w *worker) encode(dst []byte, x []float32, typ gguf.Type, columns []float32) {
 	switch typ {
 	case gguf.F32:
 		for i, v := range x {
@@ -219,6 +238,10 @@ func (w *worker) encode(dst []byte, x []float32, typ gguf.Type) {
 	case gguf.BF16:
 		quant.NarrowBF16(dst, x)
 	default:
+		if columns != nil {
+			w.quantizer.QuantizeWeighted(dst, x, columns, blocks[typ])
+			return
+		}
 		w.quantizer.Quantize(dst, x, blocks[typ])
 	}
 }
@@ -235,7 +258,7 @@ func decode(x []float32, b []byte, typ gguf.Type) error {
 
 // report is what became of an output.
 func (o *output) report(pl *planned, f File) WrittenFile {
-	w := WrittenFile{Path: f.Path, Type: f.Type.String(), Bytes: o.layout.Size(), Tensors: map[string]int{}}
+	w := WrittenFile{Path: f.Path, Type: f.Type.String(), Bytes: o.layout.Size(), Tensors: map[string]int{}, Importance: usedImportance(f, o.weighted)}
 	bits, weights := 0.0, 0.0
 	for i, t := range o.tensors {
 		w.Tensors[t.Type.String()]++
@@ -250,6 +273,9 @@ func (o *output) report(pl *planned, f File) WrittenFile {
 	}
 	if s.theta2 > 0 {
 		w.RelativeError = math.Sqrt(s.error2 / s.theta2)
+	}
+	if w.Importance != nil && s.weighedTheta2 > 0 {
+		w.Importance.RelativeError = math.Sqrt(s.weighedError2 / s.weighedTheta2)
 	}
 	w.Alpha = f.Alpha
 	if s.delta2 > 0 {

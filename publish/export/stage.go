@@ -27,25 +27,8 @@ func newStage(files []File, opt Options) (s *stage, err error) {
 			s.discard()
 		}
 	}()
-	seen := map[string]bool{}
-	for _, f := range files {
-		abs, err := filepath.Abs(f.Path)
-		if err != nil {
-			return s, fmt.Errorf("export: %w", err)
-		}
-		if seen[abs] {
-			return s, fmt.Errorf("export: %s is to be written twice", f.Path)
-		}
-		seen[abs] = true
-		switch info, err := os.Lstat(abs); {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return s, fmt.Errorf("export: %w", err)
-		case info.IsDir():
-			return s, fmt.Errorf("export: %s is a directory", f.Path)
-		case !opt.Force:
-			return s, fmt.Errorf("export: %s %w", f.Path, ErrExists)
-		}
+	if err := free(files, opt); err != nil {
+		return s, err
 	}
 	for _, f := range files {
 		if err := s.begin(f.Path); err != nil {
@@ -53,6 +36,31 @@ func newStage(files []File, opt Options) (s *stage, err error) {
 		}
 	}
 	return s, nil
+}
+
+// free fails if a target cannot be written.
+func free(files []File, opt Options) error {
+	seen := map[string]bool{}
+	for _, f := range files {
+		abs, err := filepath.Abs(f.Path)
+		if err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
+		if seen[abs] {
+			return fmt.Errorf("export: %s is to be written twice", f.Path)
+		}
+		seen[abs] = true
+		switch info, err := os.Lstat(abs); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return fmt.Errorf("export: %w", err)
+		case info.IsDir():
+			return fmt.Errorf("export: %s is a directory", f.Path)
+		case !opt.Force:
+			return fmt.Errorf("export: %s %w", f.Path, ErrExists)
+		}
+	}
+	return nil
 }
 
 func (s *stage) begin(target string) error {

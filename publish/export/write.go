@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"expo/lm/model"
+	"expo/publish/imatrix"
 	"expo/weights/checkpoint"
 	"expo/weights/gguf"
 )
@@ -26,6 +27,13 @@ type File struct {
 	Alpha *float64
 	// Name is the model's, for people; "" takes that of Options.
 	Name string
+
+	// Importance, if it is not nil, weighs the errors of the columns of matrices,
+	// under their names in the file; see [Importance]. Types that [Type.Weighs]
+	// is false of do not use it. ImportanceFile is the name of the file that it
+	// is in, or "".
+	Importance     *imatrix.Matrix
+	ImportanceFile string
 }
 
 // Options say what the files have in common. The zero value writes a model
@@ -90,13 +98,17 @@ type WrittenFile struct {
 	Alpha          *float64 `json:"alpha,omitempty"`
 	EffectiveAlpha *float64 `json:"effective_alpha,omitempty"`
 	// AlphaOffset is the EffectiveAlpha that the aligned model itself has in a file
-	// of this type: where rounding alone moves it along δ. What α has gained over
+	// of this type, quantized with the importance of this one: where rounding alone
+	// moves it along δ. What α has gained over
 	// that file is the difference.
 	AlphaOffset *float64 `json:"alpha_offset,omitempty"`
 	// AlphaNoise is by how much EffectiveAlpha would vary by chance if rounding
 	// errors had nothing to do with δ: ‖out − θ‖ / (√n·‖δ‖) for n weights. It
 	// falls with the size of the model.
 	AlphaNoise *float64 `json:"alpha_noise,omitempty"`
+
+	// Importance is what the file was quantized with, nil if nothing.
+	Importance *UsedImportance `json:"imatrix,omitempty"`
 }
 
 // ErrExists is wrapped by the error for a file that is there already.
@@ -109,6 +121,11 @@ var ErrExists = errors.New("already exists")
 // Each tensor is read once for all files of the same Weights, and for all others
 // at about the same time.
 func Write(ctx context.Context, files []File, opt Options) (*Written, error) {
+	for _, f := range files {
+		if f.Importance != nil && len(f.Importance.Entries) == 0 {
+			return nil, fmt.Errorf("export: %s: its importance matrix has no entries", f.Path)
+		}
+	}
 	pl, err := plan(files, opt)
 	if err != nil {
 		return nil, err
@@ -160,10 +177,15 @@ type output struct {
 	tensors []gguf.Tensor
 	layout  *gguf.Layout
 	sums    []sums // by chunk
+
+	importance *imatrix.Matrix
+	columns    [][]float32 // its values by part; nil where there are none
+	weighted   int         // parts that have some
 }
 
 // Plan finds out what [Write] would do, without reading weights: paths, sizes and
-// types of tensors, and the notes. It fails where the model cannot be exported.
+// types of tensors, and the notes. It fails where the model cannot be exported. A
+// File's Importance without entries stands for one that is not known yet.
 func Plan(files []File, opt Options) (*Written, error) {
 	pl, err := plan(files, opt)
 	if err != nil {
@@ -174,6 +196,15 @@ func Plan(files []File, opt Options) (*Written, error) {
 		w.Files = append(w.Files, o.report(pl, files[i]))
 	}
 	return w, nil
+}
+
+// Check fails where [Write] would before it computes anything: where [Plan] does, or
+// where a file is there already.
+func Check(files []File, opt Options) error {
+	if _, err := plan(files, opt); err != nil {
+		return err
+	}
+	return free(files, opt)
 }
 
 func plan(files []File, opt Options) (*planned, error) {
@@ -230,11 +261,21 @@ func plan(files []File, opt Options) (*planned, error) {
 	large := cfg.NumHiddenLayers == 80 && cfg.NumAttentionHeads != cfg.NumKeyValueHeads
 	pl.chunks = cut(pl.parts)
 	for _, f := range files {
-		o := &output{weights: f.Weights, typ: f.Type, sums: make([]sums, len(pl.chunks))}
+		o := &output{weights: f.Weights, typ: f.Type, sums: make([]sums, len(pl.chunks)), importance: f.Importance, columns: make([][]float32, len(pl.parts))}
 		o.pairs = metadata(cfg, f, opt, parameters, generation)
 		o.pairs = append(o.pairs, v.pairs()...)
 		o.pairs = append(o.pairs, templates(opt.ChatTemplates)...)
-		mixed := mix(pl.parts, f.Type, cfg.NumHiddenLayers, large)
+		o.pairs = append(o.pairs, importanceKeys(f)...)
+		mixed := mix(pl.parts, f.Type, cfg.NumHiddenLayers, large, f.Importance != nil)
+		if f.Importance != nil {
+			var note string
+			if o.columns, o.weighted, note, err = weigh(pl.parts, f.Importance, mixed); err != nil {
+				return nil, fmt.Errorf("export: the importance matrix does not fit %s: %w", f.Weights.Name(), err)
+			}
+			if note != "" && !slices.Contains(pl.notes, note) {
+				pl.notes = append(pl.notes, note)
+			}
+		}
 		for i, p := range pl.parts {
 			o.tensors = append(o.tensors, gguf.Tensor{Name: p.name, Type: mixed[i], Shape: p.shape()})
 		}

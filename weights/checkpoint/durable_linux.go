@@ -20,6 +20,17 @@ func enoughSpace(dir string, need int64) error {
 	return nil
 }
 
+// reserve has the file system find room for a file of size bytes before it is
+// written: in one piece, and for less work than as the blocks come. It fails if
+// there is none. File systems that cannot reserve find out later.
+func reserve(f *os.File, size int64) error {
+	switch err := unix.Fallocate(int(f.Fd()), 0, 0, size); err {
+	case unix.ENOSPC, unix.EDQUOT, unix.EFBIG:
+		return &os.PathError{Op: "allocate", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
 // startWriteback asks the kernel to begin writing a stretch to disk, so that
 // the final fsync finds little left to do. Advice only.
 func startWriteback(f *os.File, off, n int64) {

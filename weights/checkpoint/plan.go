@@ -184,32 +184,3 @@ func (p *plan) unitBytes() int64 {
 	}
 	return n
 }
-
-// order interleaves the units of up to width files, so that their digests,
-// each a sequential computation, can run side by side; files that are in skip
-// are left out.
-func (p *plan) order(width int, skip map[int]bool) []*unit {
-	var open []int
-	var out []*unit
-	next := 0
-	pos := make([]int, len(p.files))
-	for {
-		for len(open) < width && next < len(p.files) {
-			if !skip[next] && len(p.files[next].units) > 0 {
-				open = append(open, next)
-			}
-			next++
-		}
-		if len(open) == 0 {
-			return out
-		}
-		still := open[:0]
-		for _, f := range open {
-			out = append(out, &p.files[f].units[pos[f]])
-			if pos[f]++; pos[f] < len(p.files[f].units) {
-				still = append(still, f)
-			}
-		}
-		open = still
-	}
-}

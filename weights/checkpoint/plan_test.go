@@ -188,7 +188,7 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-func TestOrder(t *testing.T) {
+func TestSchedule(t *testing.T) {
 	p := &plan{}
 	for i, n := range []int{3, 0, 2, 1} {
 		f := plannedFile{}
@@ -210,12 +210,49 @@ func TestOrder(t *testing.T) {
 	}
 	for _, tt := range tests {
 		var got []string
-		for _, u := range p.order(tt.width, tt.skip) {
+		s := p.schedule(tt.width, tt.skip)
+		for u := s.take(); u != nil; u = s.take() {
 			got = append(got, fmt.Sprintf("%d.%d", u.file, u.seq))
+			s.done(u)
 		}
 		if g := strings.Join(got, " "); g != tt.want {
 			t.Errorf("width %d without %v: %s, want %s", tt.width, tt.skip, g, tt.want)
 		}
+	}
+}
+
+// TestScheduleApart has one worker slower than the other: they keep out of each
+// other's file as long as there are two.
+func TestScheduleApart(t *testing.T) {
+	p := &plan{}
+	for i, n := range []int{4, 6, 1} {
+		f := plannedFile{}
+		for k := range n {
+			f.units = append(f.units, unit{file: i, seq: k})
+		}
+		p.files = append(p.files, f)
+	}
+	s := p.schedule(2, nil)
+	var got []string
+	name := func(u *unit) *unit {
+		got = append(got, fmt.Sprintf("%d.%d", u.file, u.seq))
+		return u
+	}
+	slow := name(s.take())
+	for range 3 {
+		s.done(name(s.take()))
+	}
+	s.done(slow)
+	slow = name(s.take())
+	for range 3 {
+		s.done(name(s.take()))
+	}
+	s.done(slow)
+	for u := s.take(); u != nil; u = s.take() {
+		s.done(name(u))
+	}
+	if g, want := strings.Join(got, " "), "0.0 1.0 1.1 1.2 0.1 1.3 1.4 1.5 0.2 2.0 0.3"; g != want {
+		t.Errorf("%s, want %s", g, want)
 	}
 }
 

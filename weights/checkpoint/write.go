@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"expo/internal/kernel"
 	"expo/weights/tensor"
 )
 
@@ -136,28 +137,27 @@ func (w *writer) abandon(err error) error {
 }
 
 type writer struct {
-	ctx   context.Context
-	opt   WriteOptions
-	plan  *plan
-	stage *stage
-	files []*openFile
-	out   Written
-	bytes atomic.Int64 // done
-	mu    sync.Mutex   // journal, out
+	ctx     context.Context
+	opt     WriteOptions
+	plan    *plan
+	stage   *stage
+	files   []*openFile
+	digests *digester
+	group   *errgroup.Group
+	out     Written
+	bytes   atomic.Int64 // done
+	mu      sync.Mutex   // journal, out
 }
 
 // openFile is a weight file while it is being written.
 type openFile struct {
-	plan *plannedFile
-	mu   sync.Mutex
-	f    *os.File
-	left int // units still to be written (and hashed)
-	hash hash.Hash
-	next int            // the unit that the hash wants next
-	wait map[int][]byte // units written but not hashed
-	busy bool           // somebody is hashing
-	done bool
-	sum  string
+	plan   *plannedFile
+	mu     sync.Mutex
+	f      *os.File
+	left   atomic.Int64 // units still to be written, without a digest
+	digest *fileDigest
+	hash   hash.Hash
+	sum    string
 }
 
 func (w *writer) weights() error {
@@ -169,14 +169,15 @@ func (w *writer) weights() error {
 	resumed := make(map[string]journalEntry)
 	for i := range w.plan.files {
 		pf := &w.plan.files[i]
-		of := &openFile{plan: pf, left: len(pf.units), wait: make(map[int][]byte)}
+		of := &openFile{plan: pf}
+		of.left.Store(int64(len(pf.units)))
 		w.files = append(w.files, of)
 		if e, ok := w.stage.finished(pf.name, pf.layout.Size(), !w.opt.NoDigest); ok {
 			if w.opt.FileResumed != nil && w.opt.FileResumed(pf.name, pf.tensors, e.Note) != nil {
 				continue
 			}
 			resumed[pf.name] = e
-			skip[i], of.done, of.sum = true, true, e.SHA256
+			skip[i], of.sum = true, e.SHA256
 			w.out.Resumed++
 			w.bytes.Add(pf.layout.Size())
 		}
@@ -189,8 +190,8 @@ func (w *writer) weights() error {
 		return err
 	}
 	w.progress(0)
-	for _, of := range w.files {
-		if !of.done && of.left == 0 {
+	for i, of := range w.files {
+		if !skip[i] && len(of.plan.units) == 0 {
 			if err := w.open(of); err != nil {
 				return err
 			}
@@ -206,34 +207,31 @@ func (w *writer) weights() error {
 	for range cap(buffers) {
 		buffers <- make([]byte, 0, w.plan.unitBytes())
 	}
-	order := w.plan.order(jobs, skip)
-	var next atomic.Int64
+	units := w.plan.schedule(jobs, skip)
 	g, ctx := errgroup.WithContext(w.ctx)
+	w.group, w.digests = g, &digester{pairs: kernel.SHA256Pairs(), pool: buffers}
 	for range jobs {
 		g.Go(func() error {
 			for {
-				var buf []byte
-				select {
-				case <-ctx.Done():
-					return fmt.Errorf("checkpoint: %w", context.Cause(ctx))
-				case buf = <-buffers:
-				}
-				if ctx.Err() != nil { // select may prefer the buffer
-					return fmt.Errorf("checkpoint: %w", context.Cause(ctx))
-				}
-				i := next.Add(1) - 1
-				if i >= int64(len(order)) {
-					buffers <- buf
-					return nil
-				}
-				u := order[i]
-				last, err := w.unit(u, buf[:u.n], buffers)
+				buf, err := w.buffer(ctx, buffers)
 				if err != nil {
 					return err
 				}
-				if last {
-					// The disk is waited for beside the work on other files.
-					g.Go(func() error { return w.finish(w.files[u.file]) })
+				u := units.take()
+				if u == nil {
+					buffers <- buf
+					for w.digests.step(true) {
+					}
+					return nil
+				}
+				if err := w.unit(u, buf[:u.n]); err != nil {
+					return err
+				}
+				units.done(u)
+				if !w.hash(u, buf[:u.n]) {
+					buffers <- buf
+				}
+				for w.digests.step(false) {
 				}
 			}
 		})
@@ -247,6 +245,27 @@ func (w *writer) weights() error {
 	return nil
 }
 
+// buffer takes a buffer from the pool. While there is none it hashes what they
+// hold, if nobody else does.
+func (w *writer) buffer(ctx context.Context, pool <-chan []byte) ([]byte, error) {
+	for ctx.Err() == nil {
+		select {
+		case buf := <-pool:
+			return buf, nil
+		default:
+		}
+		if w.digests.step(true) {
+			continue
+		}
+		select {
+		case buf := <-pool:
+			return buf, nil
+		case <-ctx.Done():
+		}
+	}
+	return nil, fmt.Errorf("checkpoint: %w", context.Cause(ctx))
+}
+
 func (w *writer) progress(n int64) {
 	done := w.bytes.Add(n)
 	if w.opt.Progress != nil {
@@ -254,56 +273,47 @@ func (w *writer) progress(n int64) {
 	}
 }
 
-// unit computes one unit, writes it, and gives buf back to the pool once its
-// digest has taken it in. last is true for the one that completes the file.
-func (w *writer) unit(u *unit, buf []byte, pool chan<- []byte) (last bool, err error) {
+// unit computes one unit and writes it.
+func (w *writer) unit(u *unit, buf []byte) error {
 	of := w.files[u.file]
 	if err := w.open(of); err != nil {
-		return false, err
+		return err
 	}
 	for at, i := int64(0), 0; i < len(u.pieces); i++ {
 		p := u.pieces[i]
 		if err := w.read(p, buf[at:at+p.n]); err != nil {
-			return false, err
+			return err
 		}
 		at += p.n
 	}
 	if _, err := of.f.WriteAt(buf, u.off); err != nil {
-		return false, fmt.Errorf("checkpoint: %w", err)
+		return fmt.Errorf("checkpoint: %w", err)
 	}
 	if !w.opt.NoSync {
 		startWriteback(of.f, u.off, u.n)
 	}
 	w.progress(u.n)
-	if of.hash == nil {
-		pool <- buf
-		of.mu.Lock()
-		of.left--
-		last = of.left == 0
-		of.mu.Unlock()
-		return last, nil
+	return nil
+}
+
+// hash hands a unit that is written to the digester, which will give buf back
+// to the pool. Without digests it reports false.
+func (w *writer) hash(u *unit, buf []byte) bool {
+	of := w.files[u.file]
+	if of.digest != nil {
+		w.digests.add(of.digest, u.seq, buf)
+		return true
 	}
-	of.mu.Lock()
-	of.wait[u.seq] = buf
-	for !of.busy {
-		b, ok := of.wait[of.next]
-		if !ok {
-			break
-		}
-		delete(of.wait, of.next)
-		of.busy = true
-		of.mu.Unlock()
-		of.hash.Write(b)
-		pool <- b
-		of.mu.Lock()
-		of.busy = false
-		of.next++
-		of.left--
+	if of.left.Add(-1) == 0 {
+		w.complete(of)
 	}
-	last = of.left == 0 && !of.done
-	of.done = of.done || last
-	of.mu.Unlock()
-	return last, nil
+	return false
+}
+
+// complete has a file finished beside the work on others, which do not wait
+// for the disk.
+func (w *writer) complete(of *openFile) {
+	w.group.Go(func() error { return w.finish(of) })
 }
 
 func (w *writer) read(p piece, buf []byte) error {
@@ -328,10 +338,16 @@ func (w *writer) open(of *openFile) error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	of.f = f
+	if err := reserve(f, of.plan.layout.Size()); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
 	header := of.plan.layout.Header()
 	if !w.opt.NoDigest {
 		of.hash = sha256.New()
 		of.hash.Write(header)
+		if n := len(of.plan.units); n > 0 {
+			of.digest = w.digests.start(of.hash, n, func() { w.complete(of) })
+		}
 	}
 	if _, err := f.WriteAt(header, 0); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)

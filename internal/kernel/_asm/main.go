@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	part := flag.String("part", "", "which file to write: convert, mix, measure, fused, copy, matmul, matmulprobe, attention, activation, train")
+	part := flag.String("part", "", "which file to write: convert, mix, measure, fused, copy, matmul, matmulprobe, attention, activation, train, sha256")
 	flag.Parse()
 	ConstraintExpr("!purego")
 	switch *part {
@@ -36,6 +36,11 @@ func main() {
 		activation()
 	case "train":
 		train()
+	case "amx":
+		amx()
+	case "sha256":
+		digestPair()
+		shaExtensions()
 	case "matmulprobe":
 		probes()
 	default:

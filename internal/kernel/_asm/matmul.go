@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/ir"
 	. "github.com/mmcloughlin/avo/operand"
@@ -135,72 +136,180 @@ func (r rows) at(i, disp int) Mem {
 	return m
 }
 
-// tile writes the products of up to down activations with groups of four rows.
-// Each product has one register, whose lane l takes elements l, l + lanes, ... in
-// order; in the end the lanes are added as add4 says.
+// tiles is a function on its way that multiplies vectors, up to down at a time,
+// with groups of four rows. Each product has one register, whose lane l takes
+// elements l, l + lanes, ... in order; in the end the lanes are added as add4
+// says.
+type tiles struct {
+	isa
+	f      format
+	pairs  bool
+	wstep  int // bytes of one step along a row of w
+	labels int
+
+	xbase, xs, wbase, ws reg.Register
+	// Of this group: where the next tile's results go and what it fetches, how many
+	// tiles are left, their size, and after how many it falls by one.
+	out, fetch, left, size, until Mem
+	next, done                    string // labels behind a tile and behind all
+}
+
+func (t *tiles) label(s string) string {
+	t.labels++
+	return fmt.Sprintf("%s%d", s, t.labels)
+}
+
 func tile(x isa, f format, pairs bool) {
-	kind, doc, xtype := f.name, "fused multiply and add", "float32"
+	kind, doc, xtype, shift := f.name, "fused multiply and add", "float32", ""
 	if pairs {
-		kind, doc, xtype = "Pairs"+f.name, "VDPBF16PS", "byte"
+		kind, doc, xtype, shift = "Pairs"+f.name, "VDPBF16PS", "byte", ", shift"
 	}
 	name := "tile" + kind + x.name
-	// Bytes of one step along a row of w.
-	wstep := x.floats() * f.width
+	t := &tiles{isa: x, f: f, pairs: pairs, wstep: x.floats() * f.width}
 	if pairs {
-		wstep *= 2
+		t.wstep *= 2
 	}
-	xstep := 4 * x.floats()
 
-	TEXT(name, NOSPLIT, fmt.Sprintf("func(m int, out *float32, stride int, x *%s, xs int, w *byte, ws int, tail *byte, steps, part, groups int, add bool, ahead, pace int)", xtype))
+	TEXT(name, NOSPLIT, fmt.Sprintf("func(m, larger, tiles int, out *float32, stride int, x *%s, xs, xskip int, w *byte, ws int, tail *byte, steps, part, groups int, add bool, ahead, last, share, pace%s int)", xtype, shift))
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s multiplies m ≤ %d vectors x with groups of 4 rows of w by %s,", name, x.down(), doc),
-		fmt.Sprintf("%d bytes of x and %d of w in a step. Strides are in bytes. If tail is not nil,", xstep, wstep),
-		"each row goes on with the 64 bytes that tail has for it. With add the results are added",
-		"to out, and so are those of the second and later parts, if there are more steps than are",
-		"in a part. What lies ahead bytes from the rows of a group is prefetched, pace bytes further",
-		"in each step.")
+	Doc(fmt.Sprintf("%s multiplies vectors x with groups of 4 rows of w by", name),
+		fmt.Sprintf("%s, %d bytes of x and %d of w in a step: tiles of m ≤ %d", doc, 4*x.floats(), t.wstep, x.down()),
+		"vectors, after the first larger ones of m-1, which all finish a group before the next.",
+		"Strides are in bytes. If tail is not nil, each row goes on with the 64 bytes that tail",
+		"has for it. With add the results are added to out, and so are those of the second and",
+		"later parts, if there are more steps than are in a part; xskip bytes lie between two parts",
+		"of x. What lies ahead bytes from the rows of a group, last bytes from those of the last",
+		"one, is prefetched, by each tile share bytes behind the one before, by pace in a step.")
+	if pairs {
+		Doc("", "If shift is not 0, all rows begin shift bytes, an even number, behind the start of a cache",
+			"line, have no tail, and are read by lines.")
+	}
 
-	labels := 0
-	label := func(s string) string { labels++; return fmt.Sprintf("%s%d", s, labels) }
+	t.ws, t.xs, t.wbase, t.xbase = param("ws"), param("xs"), param("w"), GP64()
+	t.out, t.fetch, t.left, t.size, t.until = AllocLocal(8), AllocLocal(8), AllocLocal(8), AllocLocal(8), AllocLocal(8)
+	t.next, t.done = t.label("next"), t.label("done")
+	g := GP64()
+	set := func(local Mem, name string) {
+		Load(Param(name), g)
+		MOVQ(g, local)
+	}
 
-	m := param("m")
-	var variants []string
-	for i := 1; i <= x.down(); i++ {
-		l := label("m")
-		variants = append(variants, l)
-		if i < x.down() {
+	group, more, begin := t.label("group"), t.label("more"), t.label("begin")
+	if pairs {
+		// The words of two lines that are one vector.
+		words := GLOBL("words", attr.RODATA|attr.NOPTR)
+		for i := range 64 {
+			DATA(2*i, U16(i))
+		}
+		LEAQ(words, g)
+		Load(Param("shift"), t.xbase)
+		SUBQ(t.xbase, t.wbase)
+		VMOVDQU16(Mem{Base: g, Index: t.xbase, Scale: 1}, t.shift())
+	}
+	Label(group)
+	Load(Param("x"), t.xbase)
+	set(t.out, "out")
+	set(t.left, "tiles")
+	set(t.size, "m")
+	set(t.until, "larger")
+	Load(Param("ahead"), g)
+	CMPQ(resolve("groups"), U8(1))
+	JNE(LabelRef(more))
+	Load(Param("last"), g)
+	Label(more)
+	ADDQ(t.wbase, g)
+	MOVQ(g, t.fetch)
+
+	Label(begin)
+	MOVQ(t.size, g)
+	if pairs {
+		several, shifted := t.label("several"), t.label("shifted")
+		CMPQ(resolve("tiles"), U8(1))
+		JNE(LabelRef(several))
+		t.variants(g, 1, way{})
+		Label(several)
+		CMPQ(resolve("shift"), U8(0))
+		JNE(LabelRef(shifted))
+		t.variants(g, x.down()/2, way{spread: true})
+		Label(shifted)
+		t.variants(g, x.down()/2, way{spread: true, shifted: true})
+	} else {
+		t.variants(g, 1, way{})
+	}
+
+	Label(t.next)
+	SUBQ(U8(1), t.left)
+	end, same := t.label("end"), t.label("same")
+	JZ(LabelRef(end))
+	Load(Param("share"), g)
+	ADDQ(g, t.fetch)
+	SUBQ(U8(1), t.until)
+	JNZ(LabelRef(same))
+	SUBQ(U8(1), t.size)
+	Label(same)
+	JMP(LabelRef(begin))
+
+	Label(end)
+	t.group(group)
+	Label(t.done)
+	VZEROUPPER()
+	RET()
+}
+
+// shift is the register that holds how to shift two lines.
+func (t *tiles) shift() reg.VecPhysical { return t.fixed(31) }
+
+// A way is how a tile reads rows.
+type way struct {
+	// spread is for one tile among several: it fetches as many lines as one that is
+	// alone does in half the time at most, between products, since of requests in a
+	// row those that the processor has no room for are lost.
+	spread bool
+	// shifted rows are read by lines, since loads that cross lines take that room.
+	shifted bool
+}
+
+// variants goes to the one for m ≥ least vectors.
+func (t *tiles) variants(m reg.Register, least int, how way) {
+	labels := map[int]string{}
+	for i := least; i <= t.down(); i++ {
+		labels[i] = t.label("m")
+		if i < t.down() {
 			CMPQ(m, U8(i))
-			JEQ(LabelRef(l))
+			JEQ(LabelRef(labels[i]))
 		}
 	}
-	for i := x.down(); i >= 1; i-- {
-		Label(variants[i-1])
-		tileOf(x, f, pairs, i, wstep, label)
+	for i := t.down(); i >= least; i-- {
+		Label(labels[i])
+		t.of(i, how)
 	}
 }
 
-// tileOf writes the variant of tile for m activations.
-func tileOf(x isa, f format, pairs bool, m, wstep int, label func(string) string) {
-	xstep := 4 * x.floats()
-	acc := func(i, r int) reg.VecPhysical { return x.fixed(i*across + r) }
+// of writes the variant for a tile of m vectors.
+func (t *tiles) of(m int, how way) {
+	xstep := 4 * t.floats()
+	acc := func(i, r int) reg.VecPhysical { return t.fixed(i*across + r) }
 
-	xbase, xs := param("x"), param("xs")
-	wbase, ws := param("w"), param("ws")
-	xp, wp, next := newRows(m, xs), newRows(across, ws), newRows(across, ws)
+	xp, wp, next := newRows(m, t.xs), newRows(across, t.ws), newRows(across, t.ws)
 	// left is how many steps follow after this part, k how many in it.
-	left, k, t := GP64(), GP64(), GP64()
+	left, k, a := GP64(), GP64(), GP64()
 
-	group, begin := label("group"), label("begin")
-	Label(group)
-	xp.start(xbase)
-	wp.start(wbase)
-	Load(Param("ahead"), t)
-	ADDQ(wbase, t)
-	next.start(t)
+	own, begin := t.label("own"), t.label("part")
+	alone := t.pairs && !how.spread
+	if alone {
+		Label(own)
+		Load(Param("ahead"), a)
+		ADDQ(t.wbase, a)
+	} else {
+		MOVQ(t.fetch, a)
+	}
+	xp.start(t.xbase)
+	wp.start(t.wbase)
+	next.start(a)
 	Load(Param("steps"), left)
 	Label(begin)
 	for i := range m * across {
-		zero(x.fixed(i))
+		zero(t.fixed(i))
 	}
 	Load(Param("part"), k)
 	CMPQ(left, k)
@@ -212,13 +321,34 @@ func tileOf(x isa, f format, pairs bool, m, wstep int, label func(string) string
 		unroll = 4
 	}
 	round := func(n int) {
-		for j := range n {
-			x.products(f, pairs, m, acc, xp, j, func(r int) Mem { return wp.at(r, j*wstep) })
+		then := func(j, i int) {}
+		if how.spread {
+			then = func(j, i int) {
+				for r := range across {
+					if at := r * m * n / across; at/m == j && at%m == i {
+						PREFETCHT0(next.at(r, 0))
+					}
+				}
+			}
 		}
-		// As many lines as w has in this many steps.
-		for j := range max(1, n*wstep/64) {
-			for r := range across {
-				PREFETCHT0(next.at(r, 64*j))
+		for j := range n {
+			t.products(m, acc, xp, j, func(r int) Mem { return wp.at(r, j*t.wstep) }, how, then)
+		}
+		if !how.spread {
+			// As many lines as w has in this many steps, if this tile fetches all.
+			fetched := t.label("fetched")
+			lines := max(1, n*t.wstep/64)
+			for j := range lines {
+				if j == 1 && !t.pairs {
+					CMPQ(resolve("pace"), U8(64))
+					JLT(LabelRef(fetched))
+				}
+				for r := range across {
+					PREFETCHT0(next.at(r, 64*j))
+				}
+			}
+			if lines > 1 && !t.pairs {
+				Label(fetched)
 			}
 		}
 		for range n {
@@ -226,10 +356,10 @@ func tileOf(x isa, f format, pairs bool, m, wstep int, label func(string) string
 			ADDQ(resolve("pace"), next.third)
 		}
 		xp.advance(n * xstep)
-		wp.advance(n * wstep)
+		wp.advance(n * t.wstep)
 		SUBQ(U8(n), k)
 	}
-	many, one, rest, done := label("many"), label("one"), label("rest"), label("done")
+	many, one, rest, done := t.label("many"), t.label("one"), t.label("rest"), t.label("done")
 	SUBQ(U8(unroll), k)
 	JLT(LabelRef(rest))
 	Label(many)
@@ -243,29 +373,32 @@ func tileOf(x isa, f format, pairs bool, m, wstep int, label func(string) string
 	JNZ(LabelRef(one))
 	Label(done)
 
-	// The tail: one step from other memory, after the last part.
-	whole := label("whole")
-	TESTQ(left, left)
-	JNZ(LabelRef(whole))
-	Load(Param("tail"), t)
-	TESTQ(t, t)
-	JZ(LabelRef(whole))
-	x.products(f, pairs, m, acc, xp, 0, func(r int) Mem { return Mem{Base: t, Disp: 64 * r} })
-	ADDQ(U32(64*across), resolve("tail"))
-	Label(whole)
+	if !how.shifted {
+		// The tail: one step from other memory, after the last part.
+		whole := t.label("whole")
+		TESTQ(left, left)
+		JNZ(LabelRef(whole))
+		Load(Param("tail"), a)
+		TESTQ(a, a)
+		JZ(LabelRef(whole))
+		t.products(m, acc, xp, 0, func(r int) Mem { return Mem{Base: a, Disp: 64 * r} }, way{}, func(j, i int) {})
+		Label(whole)
+	}
 
-	sum, end, last := label("sum"), label("end"), label("last")
+	sum, end, last := t.label("sum"), t.label("added"), t.label("last")
 	finish := func(add bool) {
-		Load(Param("out"), t)
+		if alone {
+			Load(Param("out"), a)
+		} else {
+			MOVQ(t.out, a)
+		}
 		for i := range m {
-			v := x.add4(acc(i, 0), acc(i, 1), acc(i, 2), acc(i, 3))
+			v := t.add4(acc(i, 0), acc(i, 1), acc(i, 2), acc(i, 3))
 			if add {
-				VADDPS(Mem{Base: t}, v, v)
+				VADDPS(Mem{Base: a}, v, v)
 			}
-			VMOVUPS(v, Mem{Base: t})
-			if i < m-1 {
-				ADDQ(resolve("stride"), t)
-			}
+			VMOVUPS(v, Mem{Base: a})
+			ADDQ(resolve("stride"), a)
 		}
 	}
 	CMPB(resolve("add"), U8(0))
@@ -278,56 +411,85 @@ func tileOf(x isa, f format, pairs bool, m, wstep int, label func(string) string
 	TESTQ(left, left)
 	JZ(LabelRef(last))
 	MOVB(U8(1), resolve("add"))
+	ADDQ(resolve("xskip"), xp.base)
+	if xp.third != nil {
+		ADDQ(resolve("xskip"), xp.third)
+	}
 	JMP(LabelRef(begin))
 
 	Label(last)
-	ADDQ(U8(4*across), resolve("out"))
-	LEAQ(Mem{Base: wbase, Index: ws, Scale: across}, wbase)
+	single := t.label("single")
 	// What was added because of parts starts afresh.
-	single := label("single")
 	Load(Param("part"), k)
 	CMPQ(k, resolve("steps"))
 	JGE(LabelRef(single))
 	MOVB(U8(0), resolve("add"))
 	Label(single)
-	SUBQ(U8(1), resolve("groups"))
-	JNZ(LabelRef(group))
-	VZEROUPPER()
-	RET()
+	if alone {
+		t.group(own)
+		JMP(LabelRef(t.done))
+		return
+	}
+	MOVQ(a, t.out)
+	IMUL3Q(U8(m), t.xs, a)
+	ADDQ(a, t.xbase)
+	JMP(LabelRef(t.next))
 }
 
-// products multiplies the j-th step from xp on with the rows that w says.
-func (x isa) products(f format, pairs bool, m int, acc func(i, r int) reg.VecPhysical, xp rows, j int, w func(r int) Mem) {
-	xstep := 4 * x.floats()
+// group goes to label with the next group of rows if there is one.
+func (t *tiles) group(label string) {
+	ADDQ(U8(4*across), resolve("out"))
+	LEAQ(Mem{Base: t.wbase, Index: t.ws, Scale: across}, t.wbase)
+	none := t.label("none")
+	CMPQ(resolve("tail"), U8(0))
+	JEQ(LabelRef(none))
+	ADDQ(U32(64*across), resolve("tail"))
+	Label(none)
+	SUBQ(U8(1), resolve("groups"))
+	JNZ(LabelRef(label))
+}
+
+// products multiplies the j-th step from xp on with the rows that w says, which
+// are in the two lines from there on if they are shifted, and goes on to then
+// after each vector.
+func (t *tiles) products(m int, acc func(i, r int) reg.VecPhysical, xp rows, j int, w func(r int) Mem, how way, then func(j, i int)) {
+	xstep := 4 * t.floats()
 	mul := func(a, b, c reg.VecPhysical) {
-		if pairs {
+		if t.pairs {
 			dotPairs(a, b, c)
 		} else {
 			VFMADD231PS(a, b, c)
 		}
 	}
-	if x.wide {
+	if t.wide {
 		for r := range across {
-			x.widenTo(f, pairs, w(r), x.fixed(24+r))
+			t.widenTo(t.f, t.pairs, w(r), t.fixed(24+r))
+			if how.shifted {
+				VPERMT2W(w(r).Offset(64), t.shift(), t.fixed(24+r))
+			}
 		}
 		for i := range m {
-			v := x.fixed(28 + i%4)
+			v := t.fixed(28 + i%3)
 			VMOVUPS(xp.at(i, j*xstep), v)
 			for r := range across {
-				mul(x.fixed(24+r), v, acc(i, r))
+				mul(t.fixed(24+r), v, acc(i, r))
 			}
+			then(j, i)
 		}
 		return
 	}
 	// There is one register for w.
 	for i := range m {
-		VMOVUPS(xp.at(i, j*xstep), x.fixed(12+i))
+		VMOVUPS(xp.at(i, j*xstep), t.fixed(12+i))
 	}
 	for r := range across {
-		x.widenTo(f, pairs, w(r), x.fixed(15))
+		t.widenTo(t.f, t.pairs, w(r), t.fixed(15))
 		for i := range m {
-			mul(x.fixed(15), x.fixed(12+i), acc(i, r))
+			mul(t.fixed(15), t.fixed(12+i), acc(i, r))
 		}
+	}
+	for i := range m {
+		then(j, i)
 	}
 }
 

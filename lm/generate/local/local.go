@@ -6,6 +6,15 @@
 // the same time is computed together: prompts in pieces, answers token by
 // token, a prefix that several requests share only once.
 //
+// Keys and values stay within [Options.Memory], which engines can share: answers
+// wait for it in the order in which they were asked for, and one that has to give
+// it up is computed again. An answer that is to have a form
+// (generate.Request.Grammar) ends where the form is complete.
+//
+// The text of an answer is what the text of prompt and answer has more than that
+// of the prompt, its first space included; an answer to messages is a text of its
+// own.
+//
 // What comes out depends on the request alone, bit for bit, as package model
 // and generate.Sampler promise. Nothing runs in the background: whoever waits
 // for an answer computes, for everyone who waits.
@@ -23,11 +32,13 @@ import (
 	"io/fs"
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"expo/lm/chat"
 	"expo/lm/generate"
+	"expo/lm/generate/grammar"
 	"expo/lm/model"
 	"expo/lm/tokenizer"
 	"expo/weights/checkpoint"
@@ -52,6 +63,10 @@ type Options struct {
 	// ContextLength is the most tokens of prompt and answer together; by
 	// default what the model says.
 	ContextLength int
+	// Memory bounds the keys and values of this engine, or of several that
+	// share it; nil: no bound. A request that would not fit into it alone is an
+	// error, see [ErrMemory]; an answer without MaxTokens is cut where it ends.
+	Memory *Memory
 	// EOS are token IDs that end an answer besides those of the model's
 	// configuration.
 	EOS []int
@@ -66,15 +81,21 @@ type Engine struct {
 	eos   map[int]bool
 	bos   string
 
-	turn chan struct{} // holds an element while someone computes
+	bytesOf func(id int) []byte // of tokens
+	indexed sync.Once
+	index   *grammar.Vocabulary // made when it is needed
+
+	memory  *Memory
+	turn    chan struct{} // holds an element while someone computes
+	drivers atomic.Int64  // who wait, and so compute
 
 	mu      sync.Mutex
 	arrived []*sequence // asked for since the last step
 
-	// What follows belongs to whoever has the turn.
+	// What follows belongs to whoever has the turn, and is in the order in
+	// which sequences were asked for.
 	waiting []*sequence
 	running []*sequence
-	kept    []kept
 }
 
 // New makes an engine. tmpl may be nil, then requests cannot have messages.
@@ -94,13 +115,18 @@ func New(m *model.Model, tok *tokenizer.Tokenizer, tmpl *chat.Template, opt Opti
 	if opt.ContextLength <= 0 {
 		opt.ContextLength = m.Config().MaxPositionEmbeddings
 	}
-	e := &Engine{model: m, tok: tok, tmpl: tmpl, opt: opt, eos: map[int]bool{}, turn: make(chan struct{}, 1)}
+	if opt.Memory == nil {
+		opt.Memory = newMemory(m.KVMemory())
+	}
+	m.SetKVMemory(opt.Memory.kv)
+	e := &Engine{model: m, tok: tok, tmpl: tmpl, opt: opt, eos: map[int]bool{}, memory: opt.Memory, turn: make(chan struct{}, 1)}
 	for _, ids := range [][]int{m.Config().EOSTokenIDs, opt.EOS} {
 		for _, id := range ids {
 			e.eos[id] = true
 		}
 	}
 	e.bos, _ = tok.Token(tok.BOS())
+	e.bytesOf = tokenBytes(tok)
 	return e
 }
 
@@ -179,7 +205,7 @@ func (e *Engine) ContextLength() int { return e.opt.ContextLength }
 func (e *Engine) Update(ctx context.Context, c *checkpoint.Checkpoint) error {
 	e.turn <- struct{}{}
 	defer func() { <-e.turn }()
-	e.drop(0)
+	e.memory.dropOf(e)
 	return e.model.Update(ctx, c)
 }
 
@@ -223,6 +249,12 @@ func (e *Engine) Stream(ctx context.Context, r generate.Request) iter.Seq2[gener
 
 // wait computes until cond holds, or watches someone else do it.
 func (e *Engine) wait(ctx context.Context, s *sequence, cond func() bool) error {
+	e.drivers.Add(1)
+	defer func() {
+		if e.drivers.Add(-1) == 0 {
+			e.memory.undriven(e)
+		}
+	}()
 	for !cond() {
 		select {
 		case <-s.news:
@@ -230,10 +262,20 @@ func (e *Engine) wait(ctx context.Context, s *sequence, cond func() bool) error 
 			e.abandon(s)
 			return ctx.Err()
 		case e.turn <- struct{}{}:
+			freed, worked := e.memory.changes(), true
 			if !cond() {
-				e.step(context.WithoutCancel(ctx))
+				worked = e.step(context.WithoutCancel(ctx))
 			}
 			<-e.turn
+			if worked {
+				e.memory.stepped()
+				continue
+			}
+			select {
+			case <-freed:
+			case <-s.news:
+			case <-ctx.Done():
+			}
 		}
 	}
 	return s.failure()

@@ -28,6 +28,9 @@ func (e *Engine) Score(ctx context.Context, cs []generate.Continuation) ([]gener
 		tops[i] = make([]bool, len(ids))
 		feed := append(append([]int(nil), before...), ids[:len(ids)-1]...)
 		feed = feed[max(0, len(feed)-e.opt.ContextLength):]
+		if err := e.Fits(len(feed), 0); err != nil {
+			return nil, err
+		}
 		key := keyOf(feed)
 		s := byFeed[key]
 		if s == nil {
@@ -61,6 +64,34 @@ func (e *Engine) Score(ctx context.Context, cs []generate.Continuation) ([]gener
 		}
 	}
 	return out, nil
+}
+
+// Scorable says why Score would refuse a continuation for what it is, or nil.
+func (e *Engine) Scorable(c generate.Continuation) error {
+	_, _, err := e.split(c)
+	if err != nil {
+		return fmt.Errorf("local: %w", err)
+	}
+	return nil
+}
+
+// Logits computes the logits after every token of ids, (vocab_size) each, and
+// gives them to f with the token's index: from several goroutines, in no order,
+// valid until f returns, and again, the same, if a step has to be repeated.
+// Nothing calls f once Logits has returned.
+func (e *Engine) Logits(ctx context.Context, ids []int, f func(i int, logits []float32)) error {
+	switch n := len(ids); {
+	case n == 0:
+		return fmt.Errorf("local: logits of nothing (%w)", generate.ErrRequest)
+	case n > e.opt.ContextLength:
+		return fmt.Errorf("local: the text has %d tokens, the context %d (%w)", n, e.opt.ContextLength, ErrTooLong)
+	}
+	if err := e.Fits(len(ids), 0); err != nil {
+		return err
+	}
+	s := &sequence{tokens: slices.Clone(ids), prompt: len(ids), engine: e, each: f, next: -1, news: make(chan struct{}, 1)}
+	e.queue(s)
+	return e.wait(ctx, s, s.finished)
 }
 
 // split finds where the continuation begins: white space at the end of the

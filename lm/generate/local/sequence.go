@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"expo/lm/generate"
+	"expo/lm/generate/grammar"
 	"expo/lm/model"
-	"expo/lm/tokenizer"
 )
 
 // A sequence is a request on its way, or a text to be scored.
@@ -19,26 +19,36 @@ type sequence struct {
 	prompt int   // how many are the prompt's
 	cache  *model.Cache
 	cached int // tokens that came with the cache
+	engine *Engine
+	age    uint64 // its place in the order in which sequences were asked for
+	limit  int    // tokens of an answer
+	fixed  bool   // computed again it would be another: its memory stays its own
+	pages  int    // what it has reserved; guarded by the Memory's mu
 	begun  time.Time
 	first  time.Time
 
 	// For an answer:
 	request  generate.Request
-	engine   *Engine
 	text     string // the prompt's
-	limit    int    // of tokens
 	sampler  *generate.Sampler
+	matcher  *grammar.Matcher // nil: the answer may have any form
 	stops    stopper
 	ends     map[int]bool
-	stream   *tokenizer.Stream
+	decoder  *answerText
 	answer   strings.Builder
-	next     int // what the last step sampled, -1 before
+	next     int  // what the last step sampled, -1 before
+	stuck    bool // it could sample nothing
 	logprob  generate.TokenLogprob
 	logprobs []generate.TokenLogprob
 	dropped  int
 
 	// For a score: what is asked after each token, by its index.
 	targets map[int][]target
+
+	// For logits: who is given those after every token, and of how many it has
+	// been.
+	each func(i int, logits []float32)
+	told int
 
 	news     chan struct{}
 	mu       sync.Mutex
@@ -68,12 +78,17 @@ func (e *Engine) start(ctx context.Context, r generate.Request) (*sequence, erro
 		sampler: generate.NewSampler(r.Sampling, ids),
 		stops:   stopper{stops: r.Stop},
 		ends:    map[int]bool{},
-		stream:  e.tok.NewStream(true),
+		decoder: e.textOf(&r, ids),
 		next:    -1,
 		news:    make(chan struct{}, 1),
 	}
 	if r.MaxTokens > 0 {
 		s.limit = min(s.limit, r.MaxTokens)
+	} else if c := e.Capacity(); c > 0 {
+		s.limit = max(1, min(s.limit, c-len(ids)))
+	}
+	if err := e.Fits(len(ids), s.limit); err != nil {
+		return nil, err
 	}
 	if !r.IgnoreEOS {
 		for id := range e.eos {
@@ -83,18 +98,34 @@ func (e *Engine) start(ctx context.Context, r generate.Request) (*sequence, erro
 	for _, id := range r.StopTokenIDs {
 		s.ends[id] = true
 	}
+	if r.Grammar != nil {
+		s.matcher = r.Grammar.Matcher(e.vocabulary())
+	}
 	e.queue(s)
 	return s, nil
 }
 
 func (e *Engine) queue(ss ...*sequence) {
+	for _, s := range ss {
+		s.fixed = e.model.FeedWhole(s.most())
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.memory.asked(ss)
 	e.arrived = append(e.arrived, ss...)
 }
 
-// scoring tells the two kinds apart.
-func (s *sequence) scoring() bool { return s.targets != nil }
+// most is how many tokens the cache may come to hold: what is sampled last is
+// never read.
+func (s *sequence) most() int {
+	if s.scoring() {
+		return len(s.tokens)
+	}
+	return s.prompt + s.limit - 1
+}
+
+// scoring tells what is only read from answers.
+func (s *sequence) scoring() bool { return s.targets != nil || s.each != nil }
 
 // pending is how many tokens the cache lacks.
 func (s *sequence) pending() int { return len(s.tokens) - s.held() }
@@ -109,6 +140,9 @@ func (s *sequence) held() int {
 // sharable is how many of the first tokens may come from another's cache: those
 // after which no logits are wanted.
 func (s *sequence) sharable() int {
+	if s.each != nil {
+		return 0
+	}
 	n := len(s.tokens) - 1
 	for i := range s.targets {
 		n = min(n, i)
@@ -120,6 +154,13 @@ func (s *sequence) sharable() int {
 func (s *sequence) step(n int) model.Step {
 	from := s.held()
 	st := model.Step{Cache: s.cache, Tokens: s.tokens[from : from+n]}
+	if s.each != nil {
+		for i := max(0, s.told-from); i < n; i++ {
+			st.Want = append(st.Want, i)
+		}
+		st.Logits = func(i int, logits []float32) { s.each(from+i, logits) }
+		return st
+	}
 	if s.scoring() {
 		for i := range n {
 			if s.targets[from+i] != nil {
@@ -144,8 +185,15 @@ func (s *sequence) sample(logits []float32) {
 		return
 	}
 	r := &s.request
-	if !r.Logprobs && r.TopLogprobs == 0 {
+	choose := func(logits []float32) {
+		if s.matcher != nil && !s.constrain(logits) {
+			s.stuck = true
+			return
+		}
 		s.next = s.sampler.Next(logits)
+	}
+	if !r.Logprobs && r.TopLogprobs == 0 {
+		choose(logits)
 		return
 	}
 	all := generate.LogSumExp(logits)
@@ -157,7 +205,7 @@ func (s *sequence) sample(logits []float32) {
 		top = append(top, entry(id))
 	}
 	raw := append([]float32(nil), logits...)
-	s.next = s.sampler.Next(raw)
+	choose(raw)
 	if s.next >= 0 {
 		s.logprob = entry(s.next)
 		s.logprob.Top = top
@@ -184,8 +232,14 @@ func (s *sequence) advance(now time.Time) bool {
 		d.Text = s.flush(&reason)
 	} else {
 		var found bool
-		if d.Text, found = s.stops.add(s.stream.Push(id)); found {
+		if s.matcher != nil {
+			s.matcher.Accept(id)
+		}
+		if d.Text, found = s.stops.add(s.decoder.push(id)); found {
 			reason = generate.Stop
+		} else if s.matcher != nil && s.matcher.Finished() {
+			reason = generate.Stop // there is nothing that an end token would tell
+			d.Text += s.flush(&reason)
 		} else if len(s.tokens)-s.prompt >= s.limit {
 			reason = generate.Length
 			d.Text += s.flush(&reason)
@@ -206,7 +260,7 @@ func (s *sequence) advance(now time.Time) bool {
 // flush gives the text that was held back; the bytes of an unfinished
 // character in it may complete a stop string.
 func (s *sequence) flush(reason *generate.FinishReason) string {
-	text, found := s.stops.add(s.stream.Flush())
+	text, found := s.stops.add(s.decoder.flush())
 	if found {
 		*reason = generate.Stop
 		return text

@@ -93,15 +93,21 @@ func (f *Fleet) attempts(ctx context.Context, send func(context.Context, *server
 			return context.Cause(ctx)
 		}
 		var e *Error
-		if !errors.As(err, &e) || !e.again {
+		if !errors.As(err, &e) {
 			return err
 		}
-		if n == f.opt.Attempts {
+		elsewhere := !e.again && f.giveUp(s, e)
+		switch {
+		case elsewhere:
+			n-- // each server is given up once
+		case !e.again:
+			return err
+		case n == f.opt.Attempts:
 			return fmt.Errorf("%w; gave up after %d attempts", err, n)
 		}
 		failed = s
 		wait := max(f.backoff(n), e.retryAfter)
-		if e.atOnce || f.others(s) {
+		if elsewhere || e.atOnce || f.others(s) {
 			wait = 0
 		}
 		if wait > max(patience, 0) {

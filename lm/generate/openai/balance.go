@@ -31,6 +31,8 @@ type server struct {
 	failedAt time.Time // the last of them
 	last     error
 	until    time.Time // set aside up to then
+	worked   bool      // it has answered
+	given    error     // up, for this reason; nil if it may be asked
 }
 
 // name is the server's URL for errors.
@@ -55,6 +57,9 @@ func (f *Fleet) pick(ctx context.Context, avoid *server, patience *time.Duration
 		wake := now.Add(*patience)
 		var last error
 		for _, s := range f.servers {
+			if s.given != nil {
+				continue
+			}
 			if now.Before(s.until) {
 				last = s.last
 				if s.until.Before(wake) {
@@ -100,6 +105,7 @@ func (f *Fleet) release(s *server, started time.Time, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.busy--
+	s.worked = s.worked || err == nil
 	now := time.Now()
 	var e *Error
 	switch {
@@ -124,13 +130,41 @@ func (f *Fleet) release(s *server, started time.Time, err error) {
 	f.changed = make(chan struct{})
 }
 
+// giveUp takes a server out of the fleet for good if its failure tells that it
+// will answer nobody, and reports whether the request can go to another one.
+// The last server stays, so that there is someone whose error is the fleet's.
+func (f *Fleet) giveUp(s *server, e *Error) bool {
+	f.mu.Lock()
+	left := 0
+	for _, o := range f.servers {
+		if o != s && o.given == nil {
+			left++
+		}
+	}
+	if left == 0 || s.given == nil && !e.hopeless(s.worked) {
+		f.mu.Unlock()
+		return false
+	}
+	first := s.given == nil
+	if first {
+		s.given = e
+		close(f.changed)
+		f.changed = make(chan struct{})
+	}
+	f.mu.Unlock()
+	if first && f.opt.OnGiveUp != nil {
+		f.opt.OnGiveUp(e)
+	}
+	return true
+}
+
 // others reports whether another server than s can be asked at once.
 func (f *Fleet) others(s *server) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
 	for _, o := range f.servers {
-		if o != s && !now.Before(o.until) && !(o.onTrial() && o.busy > 0) {
+		if o != s && o.given == nil && !now.Before(o.until) && !(o.onTrial() && o.busy > 0) {
 			return true
 		}
 	}

@@ -84,6 +84,21 @@ func (e *Error) quota() bool {
 	return e.Code == "insufficient_quota" || e.Code == "billing_hard_limit_reached" || e.Status == http.StatusPaymentRequired
 }
 
+// hopeless reports whether the failure is of the server, whatever it is asked:
+// a key that it does not take, an empty account, an address where there is no
+// API or not this model. What it also says to a single request, as gateways
+// refuse one for its content, tells this only of a server that has not worked
+// yet.
+func (e *Error) hopeless(worked bool) bool {
+	switch {
+	case e.quota(), e.Status == 401:
+		return true
+	case worked:
+		return false
+	}
+	return e.Status == 403 || e.Status == 404 || e.Status == 405 || e.Status/100 == 3
+}
+
 // errorReply is the error object of an answer. Some servers put a plain text
 // in its place, and a number in place of the code.
 type errorReply struct {

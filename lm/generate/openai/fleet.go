@@ -6,8 +6,9 @@
 // generate.Scorer. It promises that a request is answered once or fails with
 // an error that says why: it bounds how much is asked at a time, balances
 // servers by outstanding work, sets aside one that fails, waits as long as a
-// server asks, tries again what can succeed another time, and stops before it
-// spends more than allowed. A key that it is given appears in no error.
+// server asks, tries again what can succeed another time, asks one no more that
+// refuses the key as long as there is another, and stops before it spends more
+// than allowed. A key that it is given appears in no error.
 //
 // The API is https://platform.openai.com/docs/api-reference; the fields beyond
 // it are those of vLLM
@@ -86,6 +87,10 @@ type Options struct {
 	// OnRetry, if not nil, is told of every failure after which a request is
 	// tried again. It may be called from many goroutines.
 	OnRetry func(err error, wait time.Duration)
+	// OnGiveUp, if not nil, is told of every server that is asked no more, and
+	// why: a refused key, say. The last server is never given up. It may be
+	// called from many goroutines.
+	OnGiveUp func(err *Error)
 	// Transport is http.DefaultTransport, with as many idle connections to a
 	// server as there are Jobs, by default.
 	Transport http.RoundTripper

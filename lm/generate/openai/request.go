@@ -8,6 +8,7 @@ import (
 
 	"expo/lm/chat"
 	"expo/lm/generate"
+	"expo/lm/generate/grammar"
 )
 
 // wire is the JSON of a request, of both endpoints. What is nil is not sent.
@@ -38,6 +39,7 @@ type wire struct {
 	StopTokenIDs         []int          `json:"stop_token_ids,omitempty"`
 	IgnoreEOS            bool           `json:"ignore_eos,omitempty"`
 	AddSpecialTokens     *bool          `json:"add_special_tokens,omitempty"`
+	ResponseFormat       any            `json:"response_format,omitempty"`
 	AddGenerationPrompt  *bool          `json:"add_generation_prompt,omitempty"`
 	ContinueFinalMessage *bool          `json:"continue_final_message,omitempty"`
 	ChatTemplateKwargs   map[string]any `json:"chat_template_kwargs,omitempty"`
@@ -136,6 +138,20 @@ func newWire(s *server, r *generate.Request) (*wire, error) {
 			w.Logprobs, w.TopLogprobs = true, &r.TopLogprobs
 		} else {
 			w.Logprobs = max(r.TopLogprobs, 1) // llama.cpp takes 0 for no
+		}
+	}
+	if g := r.Grammar; g != nil {
+		source := g.Source()
+		switch {
+		case source == nil:
+			return nil, bad("a server cannot be asked for a form that is no JSON schema")
+		case r.Messages == nil && d != VLLM && d != SGLang:
+			return nil, bad("this server can be asked for a form of answers to messages only")
+		}
+		w.ResponseFormat = map[string]any{"type": "json_object"}
+		if string(source) != string(grammar.Object().Source()) {
+			w.ResponseFormat = map[string]any{"type": "json_schema",
+				"json_schema": map[string]any{"name": "answer", "schema": json.RawMessage(source), "strict": true}}
 		}
 	}
 	return w, w.extend(d, r)

@@ -15,7 +15,18 @@ import (
 
 	"expo/lm/chat"
 	"expo/lm/generate"
+	"expo/lm/generate/grammar"
 )
+
+// form compiles a schema.
+func form(t *testing.T, schema string) *grammar.Grammar {
+	t.Helper()
+	g, err := grammar.Schema([]byte(schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
 
 // TestBody checks what is sent, by dialect.
 func TestBody(t *testing.T) {
@@ -49,6 +60,10 @@ func TestBody(t *testing.T) {
 		{"going on", VLLM, nil, generate.Request{Messages: []chat.Message{{Role: "assistant", Content: "I"}}, ContinueFinal: true}, `{"model":"m",
 			"messages":[{"role":"assistant","content":"I"}],"temperature":0,"top_p":1,"presence_penalty":0,"frequency_penalty":0,"top_k":-1,"min_p":0,
 			"repetition_penalty":1,"add_generation_prompt":false,"continue_final_message":true}`},
+		{"a form", Standard, nil, generate.Request{Messages: []chat.Message{{Role: "user", Content: "x"}}, Grammar: form(t, `{"enum": ["a"]}`)}, `{"model":"m","messages":[{"role":"user","content":"x"}],
+			"temperature":0,"top_p":1,"response_format":{"type":"json_schema","json_schema":{"name":"answer","schema":{"enum":["a"]},"strict":true}}}`},
+		{"an object", Standard, nil, generate.Request{Messages: []chat.Message{{Role: "user", Content: "x"}}, Grammar: grammar.Object()}, `{"model":"m","messages":[{"role":"user","content":"x"}],
+			"temperature":0,"top_p":1,"response_format":{"type":"json_object"}}`},
 		{"left out and added", Standard, func(o *Options) {
 			o.Omit = []string{"temperature", "top_p"}
 			o.Extra = map[string]any{"reasoning_effort": "low", "model": "other"}
@@ -80,10 +95,16 @@ func TestBody(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	s := newFake(t)
+	choice, err := grammar.Choice([]string{"a"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, tt := range map[string]struct {
 		dialect Dialect
 		request generate.Request
 	}{
+		"a choice":               {VLLM, generate.Request{Prompt: "a", Grammar: choice}},
+		"a form of a completion": {Standard, generate.Request{Prompt: "a", Grammar: grammar.Object()}},
 		"truncation":             {VLLM, generate.Request{Prompt: "a", Truncate: true}},
 		"going on with OpenAI":   {Standard, generate.Request{Messages: ask("a").Messages, ContinueFinal: true}},
 		"stop ids for llama.cpp": {LlamaCPP, generate.Request{Prompt: "a", StopTokenIDs: []int{1}}},
