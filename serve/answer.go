@@ -75,12 +75,16 @@ func (s *Server) prepare(ctx context.Context, b *body, name modelName, rs []gene
 				return nil, badField("prompt", "token id %d is not among the model's %d", id, vocabulary)
 			}
 		}
+		param := "prompt"
+		if r.Messages != nil {
+			param = "messages"
+		}
 		none := b.Echo && r.MaxTokens == 0 && (b.MaxTokens != nil || b.MaxCompletionTokens != nil)
 		switch {
 		case len(ids) == 0:
 			return nil, badField("prompt", "the prompt is empty")
 		case len(ids) > limit || len(ids) == limit && !none:
-			return nil, &apiError{status: 400, code: "context_length_exceeded", param: "messages",
+			return nil, &apiError{status: 400, code: "context_length_exceeded", param: param,
 				message: fmt.Sprintf("the prompt has %d tokens, which leaves no room for an answer in a context of %d", len(ids), limit)}
 		}
 		r.NewText = r.Messages != nil && !r.ContinueFinal

@@ -394,6 +394,7 @@ func TestErrors(t *testing.T) {
 		{chats, `{` + ok + `,"logit_bias":{},"response_format":{"type": "text"},"tool_choice":"none","user":"me","unknown":1}`, 200, nil},
 		{chats, `{"messages":[{"role":"user","content":"` + strings.Repeat("x", 200) + `"}]}`, 400, "messages"},
 		{chats, `{"messages":[{"role":"user","content":"` + strings.Repeat("x", 20000) + `"}]}`, 413, nil},
+		{text, `{"prompt":"` + strings.Repeat("x", 200) + `"}`, 400, "prompt"},
 		{text, `{}`, 400, "prompt"},
 		{text, `{"prompt":[]}`, 400, "prompt"},
 		{text, `{"prompt":[["x"]]}`, 400, "prompt"},

@@ -94,6 +94,18 @@ type textLogprobs struct {
 	Offsets  []int                `json:"text_offset"`
 }
 
+// characters counts those that begin in b: of one that is cut among tokens, the
+// first of them has it.
+func characters(b []byte) int {
+	n := 0
+	for _, c := range b {
+		if c&0xC0 != 0x80 {
+			n++
+		}
+	}
+	return n
+}
+
 // add appends tokens; at is the offset of the first, in characters. The first
 // token of a prompt has no probability. It returns the offset of what follows.
 func (t *textLogprobs) add(sp speller, list []generate.TokenLogprob, at int, prompt bool) int {
@@ -101,7 +113,7 @@ func (t *textLogprobs) add(sp speller, list []generate.TokenLogprob, at int, pro
 		name, raw := sp.name(l.ID)
 		t.Tokens = append(t.Tokens, name)
 		t.Offsets = append(t.Offsets, at)
-		at += utf8.RuneCount(raw)
+		at += characters(raw)
 		if prompt && i == 0 {
 			t.Logprobs = append(t.Logprobs, nil)
 			t.Top = append(t.Top, nil)
