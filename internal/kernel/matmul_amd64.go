@@ -4,80 +4,90 @@
 
 package kernel
 
-// If shift is not 0, all rows begin shift bytes, an even number, behind the start of a cache
-// line, have no tail, and are read by lines.
+// tilePairsBF16AVX512 multiplies vectors x with groups of 4 rows of w by VDPBF16PS,
+// 64 bytes of x and 64 of w in a step. All tiles finish a group before the next: the first
+// larger ones have m ≤ 6 vectors, the others m-1. Strides are in bytes. If tail is not nil,
+// each row goes on with the 64 bytes that tail has for it. With add the results are added
+// to out, and so are those of the second and later parts, if there are more steps than are
+// in a part; xskip bytes lie between two parts of x. What lies ahead bytes from the rows of
+// a group, last bytes from those of the last one, is prefetched: each tile begins share
+// bytes behind the one before and goes on by pace in a step.
+//
+// If shift is not 0, all rows begin shift bytes, an even number, behind the start of a
+// cache line, have no tail, and are read by lines. Where there are several tiles, each has
+// 3 vectors or more.
 //
 //go:noescape
 func tilePairsBF16AVX512(m int, larger int, tiles int, out *float32, stride int, x *byte, xs int, xskip int, w *byte, ws int, tail *byte, steps int, part int, groups int, add bool, ahead int, last int, share int, pace int, shift int)
 
-// tileBF16AVX512 multiplies vectors x with groups of 4 rows of w by
-// fused multiply and add, 64 bytes of x and 32 of w in a step: tiles of m ≤ 6
-// vectors, after the first larger ones of m-1, which all finish a group before the next.
-// Strides are in bytes. If tail is not nil, each row goes on with the 64 bytes that tail
-// has for it. With add the results are added to out, and so are those of the second and
-// later parts, if there are more steps than are in a part; xskip bytes lie between two parts
-// of x. What lies ahead bytes from the rows of a group, last bytes from those of the last
-// one, is prefetched, by each tile share bytes behind the one before, by pace in a step.
+// tileBF16AVX512 multiplies vectors x with groups of 4 rows of w by fused multiply and add,
+// 64 bytes of x and 32 of w in a step. All tiles finish a group before the next: the first
+// larger ones have m ≤ 6 vectors, the others m-1. Strides are in bytes. If tail is not nil,
+// each row goes on with the 64 bytes that tail has for it. With add the results are added
+// to out, and so are those of the second and later parts, if there are more steps than are
+// in a part; xskip bytes lie between two parts of x. What lies ahead bytes from the rows of
+// a group, last bytes from those of the last one, is prefetched: each tile begins share
+// bytes behind the one before and goes on by pace in a step.
 //
 //go:noescape
 func tileBF16AVX512(m int, larger int, tiles int, out *float32, stride int, x *float32, xs int, xskip int, w *byte, ws int, tail *byte, steps int, part int, groups int, add bool, ahead int, last int, share int, pace int)
 
-// tileF16AVX512 multiplies vectors x with groups of 4 rows of w by
-// fused multiply and add, 64 bytes of x and 32 of w in a step: tiles of m ≤ 6
-// vectors, after the first larger ones of m-1, which all finish a group before the next.
-// Strides are in bytes. If tail is not nil, each row goes on with the 64 bytes that tail
-// has for it. With add the results are added to out, and so are those of the second and
-// later parts, if there are more steps than are in a part; xskip bytes lie between two parts
-// of x. What lies ahead bytes from the rows of a group, last bytes from those of the last
-// one, is prefetched, by each tile share bytes behind the one before, by pace in a step.
+// tileF16AVX512 multiplies vectors x with groups of 4 rows of w by fused multiply and add,
+// 64 bytes of x and 32 of w in a step. All tiles finish a group before the next: the first
+// larger ones have m ≤ 6 vectors, the others m-1. Strides are in bytes. If tail is not nil,
+// each row goes on with the 64 bytes that tail has for it. With add the results are added
+// to out, and so are those of the second and later parts, if there are more steps than are
+// in a part; xskip bytes lie between two parts of x. What lies ahead bytes from the rows of
+// a group, last bytes from those of the last one, is prefetched: each tile begins share
+// bytes behind the one before and goes on by pace in a step.
 //
 //go:noescape
 func tileF16AVX512(m int, larger int, tiles int, out *float32, stride int, x *float32, xs int, xskip int, w *byte, ws int, tail *byte, steps int, part int, groups int, add bool, ahead int, last int, share int, pace int)
 
-// tileF32AVX512 multiplies vectors x with groups of 4 rows of w by
-// fused multiply and add, 64 bytes of x and 64 of w in a step: tiles of m ≤ 6
-// vectors, after the first larger ones of m-1, which all finish a group before the next.
-// Strides are in bytes. If tail is not nil, each row goes on with the 64 bytes that tail
-// has for it. With add the results are added to out, and so are those of the second and
-// later parts, if there are more steps than are in a part; xskip bytes lie between two parts
-// of x. What lies ahead bytes from the rows of a group, last bytes from those of the last
-// one, is prefetched, by each tile share bytes behind the one before, by pace in a step.
+// tileF32AVX512 multiplies vectors x with groups of 4 rows of w by fused multiply and add,
+// 64 bytes of x and 64 of w in a step. All tiles finish a group before the next: the first
+// larger ones have m ≤ 6 vectors, the others m-1. Strides are in bytes. If tail is not nil,
+// each row goes on with the 64 bytes that tail has for it. With add the results are added
+// to out, and so are those of the second and later parts, if there are more steps than are
+// in a part; xskip bytes lie between two parts of x. What lies ahead bytes from the rows of
+// a group, last bytes from those of the last one, is prefetched: each tile begins share
+// bytes behind the one before and goes on by pace in a step.
 //
 //go:noescape
 func tileF32AVX512(m int, larger int, tiles int, out *float32, stride int, x *float32, xs int, xskip int, w *byte, ws int, tail *byte, steps int, part int, groups int, add bool, ahead int, last int, share int, pace int)
 
-// tileBF16AVX2 multiplies vectors x with groups of 4 rows of w by
-// fused multiply and add, 32 bytes of x and 16 of w in a step: tiles of m ≤ 3
-// vectors, after the first larger ones of m-1, which all finish a group before the next.
-// Strides are in bytes. If tail is not nil, each row goes on with the 64 bytes that tail
-// has for it. With add the results are added to out, and so are those of the second and
-// later parts, if there are more steps than are in a part; xskip bytes lie between two parts
-// of x. What lies ahead bytes from the rows of a group, last bytes from those of the last
-// one, is prefetched, by each tile share bytes behind the one before, by pace in a step.
+// tileBF16AVX2 multiplies vectors x with groups of 4 rows of w by fused multiply and add,
+// 32 bytes of x and 16 of w in a step. All tiles finish a group before the next: the first
+// larger ones have m ≤ 3 vectors, the others m-1. Strides are in bytes. If tail is not nil,
+// each row goes on with the 64 bytes that tail has for it. With add the results are added
+// to out, and so are those of the second and later parts, if there are more steps than are
+// in a part; xskip bytes lie between two parts of x. What lies ahead bytes from the rows of
+// a group, last bytes from those of the last one, is prefetched: each tile begins share
+// bytes behind the one before and goes on by pace in a step.
 //
 //go:noescape
 func tileBF16AVX2(m int, larger int, tiles int, out *float32, stride int, x *float32, xs int, xskip int, w *byte, ws int, tail *byte, steps int, part int, groups int, add bool, ahead int, last int, share int, pace int)
 
-// tileF16AVX2 multiplies vectors x with groups of 4 rows of w by
-// fused multiply and add, 32 bytes of x and 16 of w in a step: tiles of m ≤ 3
-// vectors, after the first larger ones of m-1, which all finish a group before the next.
-// Strides are in bytes. If tail is not nil, each row goes on with the 64 bytes that tail
-// has for it. With add the results are added to out, and so are those of the second and
-// later parts, if there are more steps than are in a part; xskip bytes lie between two parts
-// of x. What lies ahead bytes from the rows of a group, last bytes from those of the last
-// one, is prefetched, by each tile share bytes behind the one before, by pace in a step.
+// tileF16AVX2 multiplies vectors x with groups of 4 rows of w by fused multiply and add,
+// 32 bytes of x and 16 of w in a step. All tiles finish a group before the next: the first
+// larger ones have m ≤ 3 vectors, the others m-1. Strides are in bytes. If tail is not nil,
+// each row goes on with the 64 bytes that tail has for it. With add the results are added
+// to out, and so are those of the second and later parts, if there are more steps than are
+// in a part; xskip bytes lie between two parts of x. What lies ahead bytes from the rows of
+// a group, last bytes from those of the last one, is prefetched: each tile begins share
+// bytes behind the one before and goes on by pace in a step.
 //
 //go:noescape
 func tileF16AVX2(m int, larger int, tiles int, out *float32, stride int, x *float32, xs int, xskip int, w *byte, ws int, tail *byte, steps int, part int, groups int, add bool, ahead int, last int, share int, pace int)
 
-// tileF32AVX2 multiplies vectors x with groups of 4 rows of w by
-// fused multiply and add, 32 bytes of x and 32 of w in a step: tiles of m ≤ 3
-// vectors, after the first larger ones of m-1, which all finish a group before the next.
-// Strides are in bytes. If tail is not nil, each row goes on with the 64 bytes that tail
-// has for it. With add the results are added to out, and so are those of the second and
-// later parts, if there are more steps than are in a part; xskip bytes lie between two parts
-// of x. What lies ahead bytes from the rows of a group, last bytes from those of the last
-// one, is prefetched, by each tile share bytes behind the one before, by pace in a step.
+// tileF32AVX2 multiplies vectors x with groups of 4 rows of w by fused multiply and add,
+// 32 bytes of x and 32 of w in a step. All tiles finish a group before the next: the first
+// larger ones have m ≤ 3 vectors, the others m-1. Strides are in bytes. If tail is not nil,
+// each row goes on with the 64 bytes that tail has for it. With add the results are added
+// to out, and so are those of the second and later parts, if there are more steps than are
+// in a part; xskip bytes lie between two parts of x. What lies ahead bytes from the rows of
+// a group, last bytes from those of the last one, is prefetched: each tile begins share
+// bytes behind the one before and goes on by pace in a step.
 //
 //go:noescape
 func tileF32AVX2(m int, larger int, tiles int, out *float32, stride int, x *float32, xs int, xskip int, w *byte, ws int, tail *byte, steps int, part int, groups int, add bool, ahead int, last int, share int, pace int)

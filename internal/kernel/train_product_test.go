@@ -155,6 +155,7 @@ func TestMultiplyPanics(t *testing.T) {
 	for name, f := range map[string]func(){
 		"lengths": func() { Multiply(make([]float32, 9), 3, a, b, false, 0, 1, 0, 1) },
 		"out": func() {
+			b := NewRight(F32)
 			b.Resize(3, 4)
 			Multiply(make([]float32, 8), 3, a, b, false, 0, 1, 0, 1)
 		},

@@ -172,18 +172,22 @@ func tile(x isa, f format, pairs bool) {
 
 	TEXT(name, NOSPLIT, fmt.Sprintf("func(m, larger, tiles int, out *float32, stride int, x *%s, xs, xskip int, w *byte, ws int, tail *byte, steps, part, groups int, add bool, ahead, last, share, pace%s int)", xtype, shift))
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s multiplies vectors x with groups of 4 rows of w by", name),
-		fmt.Sprintf("%s, %d bytes of x and %d of w in a step: tiles of m ≤ %d", doc, 4*x.floats(), t.wstep, x.down()),
-		"vectors, after the first larger ones of m-1, which all finish a group before the next.",
-		"Strides are in bytes. If tail is not nil, each row goes on with the 64 bytes that tail",
-		"has for it. With add the results are added to out, and so are those of the second and",
-		"later parts, if there are more steps than are in a part; xskip bytes lie between two parts",
-		"of x. What lies ahead bytes from the rows of a group, last bytes from those of the last",
-		"one, is prefetched, by each tile share bytes behind the one before, by pace in a step.")
-	if pairs {
-		Doc("", "If shift is not 0, all rows begin shift bytes, an even number, behind the start of a cache",
-			"line, have no tail, and are read by lines.")
+	lines := []string{
+		fmt.Sprintf("%s multiplies vectors x with groups of 4 rows of w by %s,", name, doc),
+		fmt.Sprintf("%d bytes of x and %d of w in a step. All tiles finish a group before the next: the first", 4*x.floats(), t.wstep),
+		fmt.Sprintf("larger ones have m ≤ %d vectors, the others m-1. Strides are in bytes. If tail is not nil,", x.down()),
+		"each row goes on with the 64 bytes that tail has for it. With add the results are added",
+		"to out, and so are those of the second and later parts, if there are more steps than are",
+		"in a part; xskip bytes lie between two parts of x. What lies ahead bytes from the rows of",
+		"a group, last bytes from those of the last one, is prefetched: each tile begins share",
+		"bytes behind the one before and goes on by pace in a step.",
 	}
+	if pairs {
+		lines = append(lines, "", "If shift is not 0, all rows begin shift bytes, an even number, behind the start of a",
+			"cache line, have no tail, and are read by lines. Where there are several tiles, each has",
+			fmt.Sprintf("%d vectors or more.", x.down()/2))
+	}
+	Doc(lines...)
 
 	t.ws, t.xs, t.wbase, t.xbase = param("ws"), param("xs"), param("w"), GP64()
 	t.out, t.fetch, t.left, t.size, t.until = AllocLocal(8), AllocLocal(8), AllocLocal(8), AllocLocal(8), AllocLocal(8)
