@@ -45,6 +45,16 @@ type Anatomy struct {
 	Layers     []Delta   `json:"layers"`
 	Modules    []Delta   `json:"modules"`
 	Outcomes   []Outcome `json:"effective_alpha"`
+
+	refused *IncompatibleError // Differences as an error, nil if there are none
+}
+
+// Err is an *IncompatibleError with the Differences, nil if there are none.
+func (a *Anatomy) Err() error {
+	if a.refused == nil {
+		return nil
+	}
+	return a.refused
 }
 
 // ExamineAlphas are the α for which Examine says what each output would keep.
@@ -66,7 +76,7 @@ func Examine(ctx context.Context, p Pair, opt Options, jobs int, progress func(d
 	a := &Anatomy{Differences: []Difference{}, Notes: []string{}, Tensors: []Delta{}, Layers: []Delta{}, Modules: []Delta{}}
 	var bad *IncompatibleError
 	if err := pl.match(p); errors.As(err, &bad) {
-		a.Differences = bad.Differences
+		a.Differences, a.refused = bad.Differences, bad
 	} else if err != nil {
 		return nil, err
 	}

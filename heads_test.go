@@ -273,3 +273,36 @@ func TestHeadTiedAtZero(t *testing.T) {
 		t.Errorf("the stored head is still there, among %d tensors", c.Len())
 	}
 }
+
+// TestTensorsCounted counts the tensors that either model has, or should have: no
+// more of them can differ.
+func TestTensorsCounted(t *testing.T) {
+	reshape := func(m checkpointtest.Model) checkpointtest.Model {
+		for _, name := range []string{"model.embed_tokens.weight", "model.norm.weight"} {
+			m.Set(checkpointtest.Floats(name, tensor.BF16, []int{1}, []float32{1}))
+		}
+		return m
+	}
+	for _, c := range []struct {
+		name         string
+		sft, aligned checkpointtest.Model
+		want         string
+	}{
+		{"the SFT model alone has a head, and all else differs", headModel("own", 0), reshape(headModel("tied", 0)), "3 of 3 tensors differ"},
+		{"the aligned model alone has one", headModel("tied", 0), headModel("own", 0), "1 of 3 tensors differ"},
+		{"neither has the one it needs", headModel("lost", 0), headModel("lost", 0), "1 of 3 tensors differ"},
+	} {
+		p := memoryPair(t, c.sft, c.aligned)
+		e := differences(t, p, expo.Options{Alpha: 0.5})
+		if !strings.HasSuffix(e.Error(), ": "+c.want) {
+			t.Errorf("%s: %q, want %q", c.name, e.Error(), c.want)
+		}
+		an, err := expo.Examine(t.Context(), p, expo.Options{}, 1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := an.Err(); err == nil || err.Error() != e.Error() {
+			t.Errorf("%s: Examine has %v, want %v", c.name, err, e)
+		}
+	}
+}

@@ -34,28 +34,20 @@ type IncompatibleError struct {
 
 // incompatible is the error for these differences of two models.
 func incompatible(diffs []Difference, sft, aligned *checkpoint.Checkpoint) *IncompatibleError {
-	return &IncompatibleError{Differences: diffs, Tensors: tensorsOf(diffs, sft, aligned)}
-}
-
-// tensorsOf counts the tensors that either model has, and those that a difference
-// is about: a head may be missing on both sides.
-func tensorsOf(diffs []Difference, sft, aligned *checkpoint.Checkpoint) int {
-	n := aligned.Len()
+	e := &IncompatibleError{Differences: diffs, Tensors: aligned.Len()}
 	for t := range sft.Tensors() {
 		if _, ok := aligned.Tensor(t.Name); !ok {
-			n++
+			e.Tensors++
 		}
 	}
-	for _, d := range diffs {
-		if strings.HasPrefix(d.Tensor, configKey) {
-			continue
-		}
+	for _, d := range diffs { // a head may be missing on both sides
 		_, a := aligned.Tensor(d.Tensor)
-		if _, s := sft.Tensor(d.Tensor); !a && !s {
-			n++
+		_, s := sft.Tensor(d.Tensor)
+		if !a && !s && !strings.HasPrefix(d.Tensor, configKey) {
+			e.Tensors++
 		}
 	}
-	return n
+	return e
 }
 
 // Error is one line; Lines has the details.

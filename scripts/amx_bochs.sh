@@ -3,13 +3,13 @@
 #
 #   scripts/amx_bochs.sh [DIR]
 #
-# Needs: Debian (bookworm or later) with its mirror in reach, bash, curl, apt,
-# dpkg, g++, make, patch, cpio or busybox, Go. Nothing is installed: packages
-# are downloaded and unpacked under DIR (default $TMPDIR or /tmp, expo-amx), which
-# takes 1 GB and is used again by the next run. Environment:
+# Needs: Debian (bookworm or later) with its mirror in reach, bash, curl, awk, apt,
+# dpkg, g++, make, patch, Go. Nothing is installed: packages are downloaded and
+# unpacked under DIR (default: expo-amx in $TMPDIR or /tmp), which takes 1 GB and
+# is used again by the next run. Environment:
 #
-#   RUN      the tests to run, a regular expression of go test (default: those of
-#            products; all of the package's take hours)
+#   RUN      the tests to run, as go test -run has them (default: all of AMX, and
+#            the tests of products under it; everything takes hours)
 #   LIMIT    seconds until the emulator is stopped (default 1800)
 #
 # What is run is a static test binary as the only program of Debian's Linux
@@ -32,7 +32,7 @@ set -euo pipefail
 
 cd "$(dirname "$0")/.."
 dir=$(realpath -m "${1:-${TMPDIR:-/tmp}/expo-amx}")
-run=${RUN:-'AMX|PackTiles|MatMul|BatchInvariance|Bands|Pairs|NotFinite|Implementations'}
+run=${RUN:-'AMX|PackTiles|Implementations|MatMul/amx|BatchInvariance/amx|Bands/amx|NotFinite/amx|FuzzMatMul'}
 limit=${LIMIT:-1800}
 mkdir -p "$dir"/{debs,root,apt/lists/partial,apt/archives/partial}
 
@@ -149,13 +149,13 @@ fi
 # on this Bochs.
 root=$dir/root
 if [ ! -e "$root/usr/bin/genisoimage" ]; then
-	(cd "$dir/debs" && apt-get -qq download genisoimage isolinux syslinux-common busybox-static seabios)
+	(cd "$dir/debs" && apt-get -qq -o APT::Sandbox::User=root download genisoimage isolinux syslinux-common busybox-static seabios)
 	for f in "$dir"/debs/*.deb; do dpkg -x "$f" "$root"; done
 fi
 kernel=$dir/vmlinuz
 if [ ! -e "$kernel" ]; then
 	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" >"$dir/apt/sources.list"
-	apt=(-qq -o Dir::Etc::SourceList="$dir/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+	apt=(-qq -o APT::Sandbox::User=root -o Dir::Etc::SourceList="$dir/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
 		-o Dir::State::Lists="$dir/apt/lists" -o Dir::Cache::Archives="$dir/apt/archives"
 		-o Dir::Cache::pkgcache="" -o Dir::Cache::srcpkgcache="")
 	apt-get "${apt[@]}" update

@@ -105,6 +105,9 @@ func (m *Model) run(ctx context.Context, t *task, o Options) (*Report, error) {
 	if o.Work != "" {
 		key = s.key()
 	}
+	if err := s.find(key); err != nil {
+		return nil, err
+	}
 	order := &order{seed: o.Seed, n: len(t.rows)}
 	perStep := o.BatchSize * o.GradAccumulation
 	if t.before != nil {
@@ -113,7 +116,7 @@ func (m *Model) run(ctx context.Context, t *task, o Options) (*Report, error) {
 			return nil, err
 		}
 	}
-	log, err := s.begin(key)
+	log, err := s.begin()
 	if err != nil {
 		return nil, err
 	}

@@ -211,14 +211,14 @@ func TestOtherRun(t *testing.T) {
 	o.Work, o.SaveEvery = filepath.Join(t.TempDir(), "work"), 2
 	stopAfter(t, "sft", o, 3)
 	o.LearningRate = 2e-2
-	if err := methods["sft"](context.Background(), tiny(t), o); !errors.Is(err, ErrOtherRun) {
+	if err := methods["sft"](context.Background(), tiny(t), o); !errors.Is(err, ErrOtherRun) || !strings.HasSuffix(err.Error(), "(lr 0.01, now 0.02)") {
 		t.Errorf("another learning rate: error is %v", err)
 	}
 	o = quick()
 	o.Work = filepath.Join(t.TempDir(), "work")
 	stopAfter(t, "sppo", o, 1)
 	o.Seed++
-	if err := methods["sppo"](context.Background(), tiny(t), o); !errors.Is(err, ErrOtherRun) {
+	if err := methods["sppo"](context.Background(), tiny(t), o); !errors.Is(err, ErrOtherRun) || !strings.Contains(err.Error(), "now ") {
 		t.Errorf("another seed of SPPO: error is %v", err)
 	}
 }

@@ -179,9 +179,10 @@ func extremes(scores []float64) (best, worst int, win, lose float64) {
 	return best, worst, win / n, lose / n
 }
 
-// playedRow is a line of samples.jsonl; the first has only a key.
+// playedRow is a line of samples.jsonl; the first has only a key and what it is of.
 type playedRow struct {
 	Key      string         `json:"key,omitempty"`
+	Run      identity       `json:"run,omitempty"` // what the key sums up
 	Prompt   string         `json:"prompt,omitempty"`
 	Messages []chat.Message `json:"messages,omitempty"`
 	Answers  []string       `json:"answers,omitempty"`
@@ -191,10 +192,11 @@ type playedRow struct {
 // played samples and scores, unless an interrupted run has done so.
 func (m *Model) played(ctx context.Context, iteration int, prompts []Pair, opt *SPPOOptions, o *Options) (answers [][]string, scores [][]float64, err error) {
 	path, key := "", ""
+	var run identity
 	if o.Work != "" {
 		path = filepath.Join(o.Work, "samples.jsonl")
-		key = m.playKey(iteration, prompts, opt.Samples, o.Seed)
-		if answers, scores, err = readPlayed(path, key, len(prompts), opt.Samples); err != nil || answers != nil {
+		key, run = m.playKey(iteration, prompts, opt.Samples, o.Seed)
+		if answers, scores, err = readPlayed(path, key, run, len(prompts), opt.Samples); err != nil || answers != nil {
 			return answers, scores, err
 		}
 	}
@@ -230,7 +232,7 @@ func (m *Model) played(ctx context.Context, iteration int, prompts []Pair, opt *
 	err = writeFile(path+".tmp", func(w *bufio.Writer) error {
 		enc := json.NewEncoder(w)
 		enc.SetEscapeHTML(false)
-		err := enc.Encode(playedRow{Key: key})
+		err := enc.Encode(playedRow{Key: key, Run: run})
 		for i, p := range prompts {
 			if err == nil {
 				err = enc.Encode(playedRow{Prompt: p.Prompt, Messages: p.Messages, Answers: answers[i], Scores: scores[i]})
@@ -259,22 +261,25 @@ func countAnswers[T any](rows [][]T, prompts, samples int) error {
 	return nil
 }
 
-func (m *Model) playKey(iteration int, prompts []Pair, samples int, seed uint64) string {
+// playKey identifies the answers of an iteration.
+func (m *Model) playKey(iteration int, prompts []Pair, samples int, seed uint64) (string, identity) {
 	d := &digest{h: sha256.New()}
-	d.number(uint64(iteration))
-	d.number(uint64(samples))
-	d.number(seed)
 	for _, p := range prompts {
 		d.text(p.Prompt)
 		b, _ := json.Marshal(p.Messages)
 		d.text(string(b))
 	}
-	d.floats(m.w)
-	return hex.EncodeToString(d.h.Sum(nil))
+	run := identity{"data": hex.EncodeToString(d.h.Sum(nil)), "model": m.weightsDigest(), "samples": fmt.Sprint(samples)}
+	d.number(uint64(iteration))
+	d.number(uint64(samples))
+	d.number(seed)
+	d.text(run["model"])
+	run["seed"] = fmt.Sprint(seed - uint64(iteration-1)) // of the whole run
+	return hex.EncodeToString(d.h.Sum(nil)), run
 }
 
 // readPlayed reads samples.jsonl; it is no error if there is none.
-func readPlayed(path, key string, prompts, samples int) (answers [][]string, scores [][]float64, err error) {
+func readPlayed(path, key string, run identity, prompts, samples int) (answers [][]string, scores [][]float64, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
@@ -291,7 +296,7 @@ func readPlayed(path, key string, prompts, samples int) (answers [][]string, sco
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if rows[0].Key != key {
-		return nil, nil, fmt.Errorf("train: %s %w", path, ErrOtherRun)
+		return nil, nil, otherRun(path, rows[0].Run, run)
 	}
 	for _, r := range rows[1:] {
 		answers, scores = append(answers, r.Answers), append(scores, r.Scores)

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"expo/internal/kernel"
@@ -40,13 +41,47 @@ type state struct {
 	step   int       // steps done
 	saved  int       // steps in the last saved state
 	kept   string    // its folder, "" if there is none
+	file   stateFile // what it says of itself
+	left   []string  // folders that were never finished, or should be gone already
+	run    identity  // what the run is, if there is a work folder
 	last   *Step     // of an earlier run, nil if there is none
 }
 
 // stateFile is state.json.
 type stateFile struct {
-	Key  string `json:"key"`
-	Step int    `json:"step"`
+	Key  string   `json:"key"`
+	Step int      `json:"step"`
+	Run  identity `json:"run,omitempty"` // what the key sums up
+}
+
+// An identity is what a run depends on, by name, for a person to read: numbers as
+// they are, data and weights as digests.
+type identity map[string]string
+
+// otherRun is the error for the place of another run: it names what differs.
+func otherRun(path string, was, is identity) error {
+	var list []string
+	for name, now := range is {
+		old, ok := was[name]
+		switch {
+		case !ok || old == now:
+		case digested[name] != "":
+			list = append(list, digested[name])
+		default:
+			list = append(list, fmt.Sprintf("%s %s, now %s", name, old, now))
+		}
+	}
+	if list == nil {
+		return fmt.Errorf("train: %s %w", path, ErrOtherRun)
+	}
+	slices.Sort(list)
+	return fmt.Errorf("train: %s %w (%s)", path, ErrOtherRun, strings.Join(list, "; "))
+}
+
+// digested says how parts of an identity differ that are digests.
+var digested = map[string]string{
+	"data":  "other data, or another loss",
+	"model": "other weights to begin with",
 }
 
 // ErrOtherRun is in the chain of the error for a work folder that holds the
@@ -96,10 +131,24 @@ func (d *digest) sequences(seqs []sequence) {
 	d.buf = nil
 }
 
-// key identifies the run: everything that decides its result.
+// key identifies the run: everything that decides its result. What it sums up is
+// in s.run.
 func (s *state) key() string {
 	d := &digest{h: sha256.New()}
 	o := s.o
+	s.run = identity{
+		"method": s.t.method, "processor": runtime.GOARCH + " " + kernel.Implementations()[0],
+		"schedule": string(o.Schedule), "compute": string(o.Compute), "seed": fmt.Sprint(o.Seed),
+	}
+	for name, v := range map[string]int{"steps": o.stepsFor(len(s.t.rows)), "batch-size": o.BatchSize, "grad-accumulation": o.GradAccumulation, "max-length": o.MaxLength} {
+		s.run[name] = fmt.Sprint(v)
+	}
+	for name, v := range map[string]float64{
+		"lr": o.LearningRate, "warmup": o.Warmup, "weight-decay": o.WeightDecay, "clip": o.Clip,
+		"adam-beta1": o.Beta1, "adam-beta2": o.Beta2, "adam-epsilon": o.Epsilon,
+	} {
+		s.run[name] = fmt.Sprint(v)
+	}
 	d.text(s.t.method)
 	d.text(runtime.GOARCH + " " + kernel.Implementations()[0])
 	for _, v := range []int{o.stepsFor(len(s.t.rows)), o.BatchSize, o.GradAccumulation, o.MaxLength} {
@@ -113,51 +162,83 @@ func (s *state) key() string {
 	d.number(o.Seed)
 	if s.t.digest != nil {
 		s.t.digest(d)
+		data := &digest{h: sha256.New()}
+		s.t.digest(data)
+		s.run["data"] = hex.EncodeToString(data.h.Sum(nil))
 	}
 	for _, p := range s.m.layout.list {
 		d.text(p.name)
 	}
-	d.floats(s.m.w)
+	weights := s.m.weightsDigest()
+	d.text(weights)
+	s.run["model"] = weights
+	return hex.EncodeToString(d.h.Sum(nil))
+}
+
+// weightsDigest sums up the weights.
+func (m *Model) weightsDigest() string {
+	d := &digest{h: sha256.New()}
+	d.floats(m.w)
 	return hex.EncodeToString(d.h.Sum(nil))
 }
 
 const statePrefix = "step-"
 
-// begin takes up the state in the work folder, if there is one, and opens the
-// log behind the lines that belong to it.
-func (s *state) begin(key string) (*logFile, error) {
+// find looks for the state in the work folder, which must be of this run.
+func (s *state) find(key string) error {
 	if s.o.Work == "" {
-		return &logFile{}, nil
+		return nil
 	}
 	if err := os.MkdirAll(s.o.Work, 0o777); err != nil {
-		return nil, fmt.Errorf("train: %w", err)
+		return fmt.Errorf("train: %w", err)
 	}
 	entries, err := os.ReadDir(s.o.Work)
 	if err != nil {
-		return nil, fmt.Errorf("train: %w", err)
+		return fmt.Errorf("train: %w", err)
 	}
-	var left []string // what was never finished, and what should be gone already
 	for _, e := range entries {
 		path := filepath.Join(s.o.Work, e.Name())
 		switch {
 		case strings.HasPrefix(e.Name(), "."+statePrefix):
-			left = append(left, path)
+			s.left = append(s.left, path)
 		case strings.HasPrefix(e.Name(), statePrefix):
 			if s.kept != "" {
-				left = append(left, s.kept)
+				s.left = append(s.left, s.kept)
 			}
 			s.kept = path // the last by name is the latest
 		}
 	}
+	if s.kept == "" {
+		return nil
+	}
+	b, err := os.ReadFile(filepath.Join(s.kept, "state.json"))
+	if err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	if err := json.Unmarshal(b, &s.file); err != nil {
+		return fmt.Errorf("train: %s/state.json: %w", s.kept, err)
+	}
+	if s.file.Key != key {
+		return otherRun(s.o.Work, s.file.Run, s.run)
+	}
+	return nil
+}
+
+// begin takes up the state that was found, if there is one, and opens the log
+// behind the lines that belong to it.
+func (s *state) begin() (*logFile, error) {
+	if s.o.Work == "" {
+		return &logFile{}, nil
+	}
 	if s.kept != "" {
-		if err := s.load(key); err != nil {
+		if err := s.load(); err != nil {
 			return nil, err
 		}
 		if s.o.Note != nil {
 			s.o.Note(fmt.Sprintf("going on after step %d", s.step))
 		}
 	}
-	for _, path := range left {
+	for _, path := range s.left {
 		if err := os.RemoveAll(path); err != nil {
 			return nil, fmt.Errorf("train: %w", err)
 		}
@@ -207,18 +288,7 @@ func (s *state) prepare(key string, before func() error) error {
 }
 
 // load reads the state in s.kept.
-func (s *state) load(key string) error {
-	b, err := os.ReadFile(filepath.Join(s.kept, "state.json"))
-	if err != nil {
-		return fmt.Errorf("train: %w", err)
-	}
-	var f stateFile
-	if err := json.Unmarshal(b, &f); err != nil {
-		return fmt.Errorf("train: %s/state.json: %w", s.kept, err)
-	}
-	if f.Key != key {
-		return fmt.Errorf("train: %s %w", s.o.Work, ErrOtherRun)
-	}
+func (s *state) load() error {
 	if err := s.read("model.safetensors", "", s.m.w); err != nil {
 		return err
 	}
@@ -227,7 +297,7 @@ func (s *state) load(key string) error {
 			return err
 		}
 	}
-	s.step, s.saved = f.Step, f.Step
+	s.step, s.saved = s.file.Step, s.file.Step
 	return nil
 }
 
@@ -309,7 +379,7 @@ func (s *state) write(key string) error {
 	if err != nil {
 		return err
 	}
-	if files["state.json"], err = document(stateFile{key, s.step}); err != nil {
+	if files["state.json"], err = document(stateFile{key, s.step, s.run}); err != nil {
 		return err
 	}
 	for name, b := range files {

@@ -360,7 +360,11 @@ func (s *Scores) Warnings() []string {
 	warn := func(format string, args ...any) {
 		out = append(out, s.Model+": "+fmt.Sprintf(format, args...))
 	}
-	if !s.Complete() {
+	switch {
+	case s.Complete():
+	case s.All.N >= FullSize:
+		warn("%d ratings, but not those of the %d answers; not an MT-Bench score", s.All.N, FullSize)
+	default:
 		warn("%d of %d ratings; not an MT-Bench score", s.All.N, FullSize)
 	}
 	if len(s.Missing) > 0 {

@@ -96,10 +96,7 @@ func (a *app) runDiff(cmd *cobra.Command, f *diffFlags) error {
 	} else {
 		a.printAnatomy(an, f)
 	}
-	if len(an.Differences) > 0 {
-		return &expo.IncompatibleError{Differences: an.Differences, Tensors: p.Aligned.Len()}
-	}
-	return nil
+	return an.Err()
 }
 
 func sortDeltas(rows []expo.Delta, column string) {

@@ -27,7 +27,9 @@ MODEL in this process) compares each answer with the baseline's; the figures are
 computed. DIR receives log.jsonl, which every answer and judgment is added to as it
 arrives and from which the same command resumes, alpaca_eval's model_outputs.json,
 annotations.json, leaderboard.csv and weights.csv, and result.json and
-samples.jsonl. --outputs begins with the judge.
+samples.jsonl. --outputs begins with the judge. A run in DIR with more instructions
+(--limit) goes on from there; one with other settings is refused before anything is
+asked, unless --force says otherwise.
 
 --annotations computes the figures of alpaca_eval's annotations.json, of any number
 of models. Rows are matched with the difficulty of their instruction; a set that

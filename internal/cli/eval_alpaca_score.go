@@ -133,7 +133,7 @@ func (f *alpacaFlags) lengthOf(set *alpacaeval.Judged) (int, error) {
 	if lacks == 0 {
 		return 0, fmt.Errorf("%s has outputs to %d instructions, and %s judgments of %d", f.outputs, len(there), set.Source, len(set.Rows))
 	}
-	return 0, fmt.Errorf("%s lacks outputs to %d of the %d instructions of %s, as %s; give the outputs that were judged", f.outputs, lacks, len(set.Rows), set.Source, shown(first))
+	return 0, fmt.Errorf("%s lacks outputs to %d of the %d instructions of %s, as %s; give the outputs that were judged", f.outputs, lacks, len(set.Rows), set.Source, excerpt(first))
 }
 
 // readAnnotations reads files in parallel and keeps their order.
@@ -244,7 +244,11 @@ func (s *alpacaScored) compute(ctx context.Context, f *alpacaScoreFlags, ref *al
 		s.warn("%d rows have no judgment and count in no rate", n)
 	}
 	if n := s.Contradicting; n > 0 {
-		s.warn("%d rows contradict the judgment of the same outputs before them, which is kept; the first is of the instruction %s", n, shown(s.Contradicted))
+		rows := "row contradicts"
+		if n > 1 {
+			rows = "rows contradict"
+		}
+		s.warn("%d %s an earlier judgment of the same outputs, which is kept; the first is of the instruction %s", n, rows, excerpt(s.Contradicted))
 	}
 	if s.absent > 0 {
 		s.warn("%d of %d instructions have no row", s.absent, s.total)
@@ -282,8 +286,8 @@ func (s *alpacaScored) compute(ctx context.Context, f *alpacaScoreFlags, ref *al
 	return nil
 }
 
-// shown is the beginning of a text, quoted.
-func shown(text string) string {
+// excerpt is the beginning of a text, quoted.
+func excerpt(text string) string {
 	const most = 60
 	r := []rune(strings.ToValidUTF8(text, "�"))
 	if len(r) > most {

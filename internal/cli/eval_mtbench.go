@@ -119,7 +119,7 @@ before anything is asked, unless --force says otherwise.
 	fl.StringVar(&f.judgeName, "judge-name", "", "call the judge this in files and results")
 	j := &f.judgeRequest
 	fl.IntVar(&j.MaxTokens, "judge-max-tokens", mtbench.JudgeMaxTokens, "tokens of a judgment at most")
-	fl.Float64Var(&j.Temperature, "judge-temperature", 0, "of the judge")
+	fl.Float64Var(&j.Temperature, "judge-temperature", 0, "of the judge; 0 takes the likeliest token")
 	fl.IntVar(&f.judgeTries, "judge-tries", 2, "how often a judgment is asked for that has no rating or verdict")
 	fl.StringVar(&f.mode, "mode", "single", "`single|pair|both`: rate each answer, compare models, or both")
 	fl.StringVar(&f.baseline, "baseline", "", "compare only with the model of this `NAME` (default for --mode pair: all pairs)")

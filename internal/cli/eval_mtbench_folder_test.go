@@ -165,6 +165,75 @@ func TestMTBenchFolder(t *testing.T) {
 	}
 }
 
+// TestMTBenchGames adds games, and ratings, to those of a directory.
+func TestMTBenchGames(t *testing.T) {
+	s := newChatServer(t, func(texts []string) string {
+		if strings.Contains(texts[1], "|best") && strings.Contains(texts[1], "|base") { // whichever is shown first
+			if strings.Index(texts[1], "|best") < strings.Index(texts[1], "|base") {
+				return "[[A]] [[9]]"
+			}
+			return "[[B]] [[9]]"
+		}
+		return "[[C]] [[5]]"
+	})
+	bench := benchFiles(t, 1)
+	answers := t.TempDir()
+	file := func(name string) string {
+		var b strings.Builder
+		for c := range 8 {
+			fmt.Fprintf(&b, `{"question_id": %d, "choices": [{"index": 0, "turns": ["%s", "%s"]}]}`+"\n", 81+10*c, name, name)
+		}
+		path := filepath.Join(answers, name+".jsonl")
+		if err := os.WriteFile(path, []byte(b.String()), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	command := func(mode string, models ...string) {
+		t.Helper()
+		args := slices.Concat([]string{"eval", "mtbench", "--judge-base-url", s.URL, "--judge-name", "j", "-o", dir, "--mode", mode}, bench)
+		if mode == "pair" {
+			args = append(args, "--baseline", "base")
+		}
+		for _, m := range models {
+			args = append(args, "--answers", file(m))
+		}
+		if status, _, stderr := run(t, program(t, args...)); status != 0 {
+			t.Fatalf("%q: exit status %d: %s", args, status, stderr)
+		}
+	}
+	command("pair", "base", "best")
+	command("single", "base")
+	command("pair", "base", "same")
+	for range 2 {
+		results := resultsOf(t, dir)
+		for _, want := range []struct {
+			model, metric string
+			value         float64
+			n             int
+		}{
+			{"base", "win_rate_adjusted", 0.25, 32}, // 16 lost, 16 drawn
+			{"base", "all", 5, 16},
+			{"best", "win_rate_adjusted", 1, 16},
+			{"same", "win_rate_adjusted", 0.5, 16},
+		} {
+			r := results[want.model+" by j"]
+			if m, ok := r.Metric(want.metric); !ok || m.Value != want.value || m.N != want.n {
+				t.Errorf("%s of %s is %v of %d, want %v of %d", want.metric, want.model, m.Value, m.N, want.value, want.n)
+			}
+		}
+		if n := strings.Count(filesOf(t, dir)[filepath.Join(dir, "model_judgment/j_pair.jsonl")], "\n"); n != 32 {
+			t.Errorf("%d games, want 32", n)
+		}
+		before := s.seen()
+		command("pair", "base", "best") // again, which changes nothing
+		if s.seen() != before {
+			t.Errorf("%d requests, want none", s.seen()-before)
+		}
+	}
+}
+
 // TestMTBenchExtended has a run with more questions than before.
 func TestMTBenchExtended(t *testing.T) {
 	s := newChatServer(t, func(texts []string) string { return "[[7]]" })

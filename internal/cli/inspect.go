@@ -20,9 +20,10 @@ func (a *app) inspect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect MODEL|FILE",
 		Short: "Show a model: configuration, types, parameters, shards, recipe",
-		Long:  "Show what a model directory or one weight file holds. Reads headers only.\n" + exitHelp,
+		Long:  "Show what a model directory or one weight file (safetensors, PyTorch, GGUF) holds.\nReads headers only.\n" + exitHelp,
 		Example: `  expo inspect out
-  expo inspect out/model.safetensors --tensors`,
+  expo inspect out/model.safetensors --tensors
+  expo inspect model.gguf --json`,
 		Args: oneArg("MODEL or FILE"),
 		RunE: func(_ *cobra.Command, args []string) error { return a.runInspect(args[0], tensors) },
 	}
@@ -39,11 +40,17 @@ type inspection struct {
 	Tensors    int              `json:"tensors"`
 	Parameters int64            `json:"parameters"`
 	Bytes      int64            `json:"bytes"`
-	DTypes     map[string]int64 `json:"dtypes"` // elements by type
+	DTypes     map[string]int64 `json:"dtypes"`      // elements by type
+	DTypeBytes map[string]int64 `json:"dtype_bytes"` // bytes by type
 	Shards     []shardInfo      `json:"shards"`
 	List       []tensorInfo     `json:"tensor_list,omitempty"`
 	Skipped    []string         `json:"skipped,omitempty"`
 	Record     *expo.Record     `json:"expo,omitempty"`
+
+	// Of a GGUF file: the metadata without long arrays, and the lengths of those.
+	GGUFVersion int            `json:"gguf_version,omitempty"`
+	Metadata    map[string]any `json:"metadata,omitzero"`
+	Arrays      map[string]int `json:"metadata_arrays,omitzero"`
 }
 
 type shardInfo struct {
@@ -65,6 +72,11 @@ func (a *app) runInspect(model string, tensors bool) error {
 	path, in, err := locate(model)
 	if err != nil {
 		return err
+	}
+	if is, err := isGGUF(path); err != nil {
+		return err
+	} else if is {
+		return a.inspectGGUF(path, in, tensors)
 	}
 	open := checkpoint.Open
 	if info, err := os.Stat(path); err == nil && !info.IsDir() {
@@ -88,7 +100,7 @@ func (a *app) runInspect(model string, tensors bool) error {
 
 func inspectCheckpoint(c *checkpoint.Checkpoint, in expo.Input, tensors bool) (*inspection, error) {
 	r := &inspection{Path: c.Name(), Repo: in.Repo, Commit: in.Commit, Config: c.Config().Fields(), Tensors: c.Len(),
-		Parameters: c.Parameters(), DTypes: map[string]int64{}, Shards: []shardInfo{}, Skipped: c.Skipped()}
+		Parameters: c.Parameters(), DTypes: map[string]int64{}, DTypeBytes: map[string]int64{}, Shards: []shardInfo{}, Skipped: c.Skipped()}
 	var err error
 	if r.Record, err = expo.ReadRecord(c.Files()); err != nil {
 		return nil, err
@@ -99,6 +111,7 @@ func inspectCheckpoint(c *checkpoint.Checkpoint, in expo.Input, tensors bool) (*
 		for _, t := range s.Tensors {
 			r.Bytes += t.Size()
 			r.DTypes[t.DType.String()] += t.Elements()
+			r.DTypeBytes[t.DType.String()] += t.Size()
 			if tensors {
 				r.List = append(r.List, tensorInfo{t.Name, t.DType.String(), append([]int{}, t.Shape...), t.Size(), s.File})
 			}
@@ -158,6 +171,11 @@ func (a *app) printInspection(r *inspection, c *checkpoint.Checkpoint) {
 		row(key, "%s  %s, %s", s.File, formatSize(s.Size), count(s.Tensors, "tensor"))
 	}
 	t.Render()
+	a.printTensors(r)
+}
+
+// printTensors lists the tensors, if that was asked for.
+func (a *app) printTensors(r *inspection) {
 	if r.List == nil {
 		return
 	}

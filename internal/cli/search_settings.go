@@ -92,7 +92,7 @@ func (s *searchRun) settings() (*searchSettings, error) {
 		if path == "" {
 			continue
 		}
-		sum, err := digestOf(path)
+		sum, err := s.rowsDigest(flag, path)
 		if err != nil {
 			return nil, err
 		}
@@ -118,6 +118,29 @@ func (s *searchRun) settings() (*searchSettings, error) {
 		now.template("reward-chat-template", f.reward.template)
 	}
 	return now, nil
+}
+
+// rowsDigest sums up a file of prompts or pairs; of a pipe, which can be read once
+// only, the rows that were in it.
+func (s *searchRun) rowsDigest(flag, path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if info.Mode().IsRegular() {
+		return digestOf(path)
+	}
+	var rows []any
+	if flag == "prompts" {
+		for i := range s.prompts {
+			rows = append(rows, s.prompts[i].content())
+		}
+	} else {
+		for i := range s.pairs {
+			rows = append(rows, s.pairs[i].prompt.content(), s.pairs[i].chosen, s.pairs[i].rejected)
+		}
+	}
+	return eval.Key(rows...), nil
 }
 
 // template sets a chat template: a name, or what a file holds.

@@ -198,8 +198,8 @@ func TestSearch(t *testing.T) {
 	}
 	// Half of the samples are lost: the rest is used, and the result the same.
 	lines := bytes.SplitAfter(samples, []byte("\n"))
-	if want := len(r.Rows) * 12 * 2; len(lines)-1 != want {
-		t.Errorf("%d lines of samples, want %d: a sample and a reward each", len(lines)-1, want)
+	if want := 1 + len(r.Rows)*12*2; len(lines)-1 != want {
+		t.Errorf("%d lines of samples, want %d: the settings, a sample and a reward each", len(lines)-1, want)
 	}
 	half := append(bytes.Join(lines[:len(lines)/2], nil), lines[len(lines)/2][:20]...)
 	if err := os.WriteFile(filepath.Join(dir, "samples.jsonl"), half, 0o666); err != nil {
@@ -242,6 +242,9 @@ func TestSearchPairsAndTasks(t *testing.T) {
 	var r searchResult
 	if err := json.Unmarshal([]byte(out), &r); status != 0 || err != nil {
 		t.Fatalf("status %d, %v: %s", status, err, errs)
+	}
+	if len(r.Rows) != 5 || r.Rows[0].Alpha != -1 || r.Rows[4].Alpha != 4 {
+		t.Errorf("rows of a scan alone: %s", out)
 	}
 	if r.Scan == nil || r.Scan.Pairs != 3 || len(r.Scan.Rows) != 5 || r.Scan.Rows[0].Margin != 0 || r.Scan.Rows[2].Margin == 0 || r.BestAlpha == nil {
 		t.Fatalf("scan: %s", out)
@@ -337,7 +340,7 @@ func TestSearchWithoutTemplate(t *testing.T) {
 	if status != 0 || !strings.Contains(errs, "as they stand") {
 		t.Errorf("status %d: %s", status, errs)
 	}
-	status, out, errs := expoRun(append(base, "--prompts", writeLines(t, `{"prompt":"one"}`), "--chat-template", "chatml", "--reward-chat-template", "chatml", "--json")...)
+	status, out, errs := expoRun(append(base, "--prompts", writeLines(t, `{"prompt":"one"}`), "--chat-template", "chatml", "--reward-chat-template", "chatml", "--json", "--force")...)
 	if status != 0 || !strings.Contains(out, `"chat_template": true`) {
 		t.Errorf("status %d: %s%s", status, out, errs)
 	}
@@ -418,5 +421,76 @@ func TestSearchServed(t *testing.T) {
 	}
 	if n := scored.Load() - before; n != 2 {
 		t.Errorf("the rerun had %d answers scored, want the 2 that were missing", n)
+	}
+}
+
+// A directory that holds a search takes more of it, and no other search.
+func TestSearchInUsedDirectory(t *testing.T) {
+	sft, aligned, reward := speaking(t)
+	prompts := writeLines(t, `{"prompt":"one"}`, `{"prompt":"two"}`)
+	pairs := writeLines(t, `{"prompt":"a","chosen":"bcd","rejected":"xyz"}`)
+	dir := filepath.Join(t.TempDir(), "out")
+	args := func(more ...string) []string {
+		base := map[string]string{"--sft": sft, "--aligned": aligned, "--reward": reward, "--prompts": prompts, "--alphas": "1", "--max-tokens": "4", "--widen": "0", "--limit": "1", "-o": dir}
+		for i := 0; i < len(more); i += 2 {
+			if base[more[i]] = more[i+1]; more[i+1] == "" {
+				delete(base, more[i])
+			}
+		}
+		list := []string{"search", "--raw"}
+		for name, value := range base {
+			list = append(list, name, value)
+		}
+		return list
+	}
+	if status, _, errs := expoRun(args()...); status != 0 {
+		t.Fatalf("status %d: %s", status, errs)
+	}
+	read := func() string {
+		t.Helper()
+		var all []string
+		for _, name := range []string{"search.json", "report.html", "samples.jsonl"} {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, string(b))
+		}
+		return strings.Join(all, "\x00")
+	}
+	before := read()
+	for _, c := range []struct {
+		more []string
+		want string
+	}{
+		{[]string{"--seed", "7"}, `--seed "42", now "7"`},
+		{[]string{"--temperature", "0", "--top-k", "3"}, `--temperature "0.7", now "0"; --top-k "50", now "3"`},
+		{[]string{"--seeds", "2"}, `--seeds "1", now "2"`},
+		{[]string{"--max-tokens", "5"}, `--max-tokens "4", now "5"`},
+		{[]string{"--aligned", sft}, "--aligned " + aligned + ", now " + sft},
+		{[]string{"--prompts", pairs}, "--prompts " + prompts + ", now " + pairs},
+		{[]string{"--reward", "", "--prompts", "", "--pairs", pairs}, "--prompts " + prompts + ", now left out; --reward " + reward + ", now left out"},
+		{[]string{"--pairs", pairs}, "would leave α out"},
+		{[]string{"--alphas", "2"}, "α 1, now left out"},
+		{[]string{"--rounding", "per-op"}, `--rounding "once", now "per-op"`},
+	} {
+		status, out, errs := expoRun(args(c.more...)...)
+		if status != 1 || out != "" || !strings.Contains(errs, c.want) || !strings.Contains(errs, "choose another directory with -o, or use --force") {
+			t.Errorf("%q: status %d, want 1 and %q: %s", c.more, status, c.want, errs)
+		}
+	}
+	if read() != before {
+		t.Error("a search that was refused has changed files")
+	}
+	for _, more := range [][]string{nil, {"--alphas", "1,2"}, {"--alphas", "1,2", "--limit", "2"}, {"--alphas", "1,2", "--limit", "0", "--min-finished", "0.1", "--confidence", "0.9"}} {
+		if status, _, errs := expoRun(args(more...)...); status > 1 || strings.Contains(errs, "other settings") {
+			t.Errorf("%q: status %d: %s", more, status, errs)
+		}
+	}
+	if status, _, errs := expoRun(append(args("--seed", "7"), "--force")...); status != 0 {
+		t.Errorf("--force: status %d: %s", status, errs)
+	}
+	if status, _, errs := expoRun(args()...); status != 1 || !strings.Contains(errs, `--seed "7", now "42"`) {
+		t.Errorf("after --force: status %d: %s", status, errs)
 	}
 }

@@ -36,6 +36,8 @@ type serveFlags struct {
 // servedAlpha is where the dial of a pair stands unless --alpha says otherwise.
 const servedAlpha = "0.3"
 
+const defaultVotes = "votes.jsonl"
+
 func (a *app) serve() *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
@@ -71,7 +73,7 @@ them. Logs have no texts unless -v is given.
 	fl.StringVar(&f.cacheSize, "cache-size", "8GB", "memory for models mixed at other α, in bytes of weights; one is always kept")
 	fl.StringVar(&f.kvMemory, "kv-memory", "", "memory for the keys and values of all answers under way, a `SIZE` such as 4GB (default: half of what is free)")
 	fl.StringVar(&f.rewardModel, "reward", "", "show the reward of this `MODEL` beside each answer")
-	fl.StringVar(&f.votes, "votes", "votes.jsonl", "append votes cast on the page to this `FILE`; empty: keep them in memory")
+	fl.StringVar(&f.votes, "votes", defaultVotes, "append votes cast on the page to this `FILE`; empty: keep them in memory")
 	fl.IntVar(&f.limits.Concurrent, "max-concurrent", 0, "answers computed at once over all models (default: --max-batch)")
 	fl.IntVar(&f.limits.Queue, "max-queue", 0, "answers that wait; beyond it requests get status 429 (default 256)")
 	fl.IntVar(&f.limits.Context, "max-context", 0, "tokens of prompt and answer together (default: what the model has)")
@@ -97,6 +99,16 @@ func (a *app) runServe(ctx context.Context, f *serveFlags, args []string) error 
 		opt.Log = slog.New(slog.NewJSONHandler(a.err, &slog.HandlerOptions{Level: level}))
 	}
 
+	if f.votes != "" && f.aligned != "" {
+		switch err := writable(f.votes); {
+		case err == nil:
+		case f.votes == defaultVotes:
+			a.warn("votes are kept in memory alone: %s", message(err))
+			f.votes = ""
+		default:
+			return fmt.Errorf("--votes: %w; name a file that can be written, or none to keep votes in memory", err)
+		}
+	}
 	// The address is taken first: a port in use need not wait for a large model.
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", f.listen)
 	if err != nil {
@@ -159,6 +171,24 @@ func (a *app) runServe(ctx context.Context, f *serveFlags, args []string) error 
 	}
 	context.AfterFunc(ctx, func() { a.say("finishing what is under way; ^C again ends at once") })
 	return <-ended
+}
+
+// writable makes the directory of a file that will be appended to, and makes sure
+// that it can be written; one that is not there is not left behind.
+func writable(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	_, err := os.Lstat(path)
+	there := err == nil
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
+	if err != nil {
+		return err
+	}
+	if err := file.Close(); err != nil || there {
+		return err
+	}
+	return os.Remove(path)
 }
 
 // serveOptions checks what is said about the network and limits.

@@ -39,7 +39,8 @@ The same command gives the same weights, bit for bit, whatever --jobs is. A run 
 was interrupted or killed goes on from the last state saved (--save-every), beside the
 output in .NAME.train, and ends with the same weights, too.
 ` + exitHelp,
-		Example: `  expo train sft --config tiny --data sft.jsonl --steps 500 --lr 1e-3 -o sft
+		Example: `  expo train dpo --model expo-demo/sft --data expo-demo/pairs.jsonl --steps 25 --lr 1e-4 -o again
+  expo train sft --config tiny --data sft.jsonl --steps 500 --lr 1e-3 -o sft
   expo train dpo --model sft --data pairs.jsonl --steps 25 --lr 1e-4 -o dpo
   expo train reward --model sft --data pairs.jsonl -o rm
   expo train sppo --model sft --data prompts.jsonl --reward rm --iterations 3 -o sppo`,
@@ -59,7 +60,7 @@ func (f *trainFlags) add(cmd *cobra.Command, data string, scratch bool) {
 	o := &f.opt
 	fl.StringVar(&f.model, "model", "", "the `MODEL` to start from")
 	if scratch {
-		fl.StringVar(&f.config, "config", "", "start from scratch: a `DIR` with config.json and a tokenizer")
+		fl.StringVar(&f.config, "config", "", "start from scratch: a `DIR` with config.json and a tokenizer, such as another model's; its weights are not read")
 	}
 	fl.StringVar(&f.data, "data", "", "a JSONL `FILE` of "+data)
 	fl.StringVarP(&f.output, "output", "o", "", "the `DIR` to write the model to")
@@ -137,6 +138,9 @@ func (a *app) trained(ctx context.Context, f *trainFlags, method func(m *train.M
 		report, err = method(m, data)
 		show.stop()
 	}
+	if errors.Is(err, train.ErrOtherRun) {
+		return fmt.Errorf("%w; give the settings and data it was begun with to go on, or use --force to start over", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -178,7 +182,14 @@ func (f *trainFlags) start(ctx context.Context) (*train.Model, error) {
 		if f.opt.LearningRate == 0 {
 			f.opt.LearningRate = 5e-4
 		}
-		return train.New(os.DirFS(f.config), f.opt.Seed)
+		if info, err := os.Stat(filepath.Join(f.config, "config.json")); err != nil || !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("--config %s holds no config.json: it is a directory with config.json and a tokenizer, such as that of any small model", f.config)
+		}
+		m, err := train.New(os.DirFS(f.config), f.opt.Seed)
+		if err != nil {
+			return nil, fmt.Errorf("--config %s: %w", f.config, err)
+		}
+		return m, nil
 	}
 	c, _, err := openModel(f.model)
 	if err != nil {
@@ -187,6 +198,9 @@ func (f *trainFlags) start(ctx context.Context) (*train.Model, error) {
 	defer c.Close()
 	return train.Open(ctx, c)
 }
+
+// reading names the data in an error about it.
+func (f *trainFlags) reading(err error) error { return fmt.Errorf("--data %s: %w", f.data, err) }
 
 // lockWork makes the folder of a run and keeps other processes out of it.
 func lockWork(dir string) (unlock func(), err error) {

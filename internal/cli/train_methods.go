@@ -22,7 +22,7 @@ response's tokens and the end token; the prompt is read, not learned.
 			return a.trained(cmd.Context(), &f, func(m *train.Model, data io.Reader) (*train.Report, error) {
 				rows, err := train.ReadExamples(data)
 				if err != nil {
-					return nil, err
+					return nil, f.reading(err)
 				}
 				return train.SFT(cmd.Context(), m, rows, f.opt)
 			})
@@ -46,7 +46,7 @@ as the reference. --data has JSON lines {"prompt", "chosen", "rejected"}.
 			return a.trained(cmd.Context(), &f, func(m *train.Model, data io.Reader) (*train.Report, error) {
 				rows, err := train.ReadPairs(data)
 				if err != nil {
-					return nil, err
+					return nil, f.reading(err)
 				}
 				opt.Options = f.opt
 				return train.DPO(cmd.Context(), m, rows, opt)
@@ -76,7 +76,7 @@ responses more than rejected ones, by the Bradley–Terry loss. --data has JSON 
 			return a.trained(cmd.Context(), &f, func(m *train.Model, data io.Reader) (*train.Report, error) {
 				rows, err := train.ReadPairs(data)
 				if err != nil {
-					return nil, err
+					return nil, f.reading(err)
 				}
 				opt.Options = f.opt
 				return train.Reward(cmd.Context(), m, rows, opt)

@@ -82,7 +82,7 @@ func (a *app) runSPPO(cmd *cobra.Command, f *sppoFlags) error {
 	return a.trained(ctx, &f.trainFlags, func(m *train.Model, data io.Reader) (*train.Report, error) {
 		prompts, err := train.ReadPrompts(data)
 		if err != nil {
-			return nil, err
+			return nil, f.reading(err)
 		}
 		opt := f.opt
 		opt.Options, opt.Sample, opt.Score = f.trainFlags.opt, f.sample, f.scoreByCommand

@@ -20,7 +20,7 @@ func lookalike(start []byte) string {
 	case has("\x80\x02"), has("\x80\x03"), has("\x80\x04"), has("\x80\x05"):
 		return "this is a Python pickle, as old versions of torch.save write: name it .bin and read it as a PyTorch checkpoint"
 	case has("GGUF"):
-		return "this is a GGUF file: name it .gguf"
+		return "this is a GGUF file: use the model's directory of safetensors files, or, where a GGUF file will do, name it .gguf"
 	case bytes.HasPrefix(text, []byte("{")):
 		return fmt.Sprintf("this begins with JSON text and not with the length of a header (%s): download the file again", excerpt(text))
 	case isText(start):

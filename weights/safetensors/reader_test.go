@@ -308,7 +308,7 @@ func TestLength(t *testing.T) {
 		{"tiny HTML", "<a>", "this is a web page, not weights (an error or a login page saved in their place?): download the file again"},
 		{"zip", "PK\x03\x04\x00\x00\x08\x08\x00\x00", "this is a zip archive, as torch.save writes: name it .bin and read it as a PyTorch checkpoint"},
 		{"pickle", "\x80\x02\x8a\nl\xfc\x9cF\xf9", "this is a Python pickle, as old versions of torch.save write: name it .bin and read it as a PyTorch checkpoint"},
-		{"GGUF", "GGUF\x03\x00\x00\x00\x00\x00", "this is a GGUF file: name it .gguf"},
+		{"GGUF", "GGUF\x03\x00\x00\x00\x00\x00", "this is a GGUF file: use the model's directory of safetensors files, or, where a GGUF file will do, name it .gguf"},
 		{"JSON", `{"error":"Entry not found"}`, `this begins with JSON text and not with the length of a header ("{\"error\":\"Entry not found\"}"): download the file again`},
 		{"text", "Access is restricted.\nAsk.", `this is text, not weights ("Access is restricted."): download the file again`},
 	} {
